@@ -1,0 +1,78 @@
+# Every header alone, under each compiler that this machine has: target seqpar_headers, and the tests headers.<compiler>.
+# A header is compiled again when it, or one that it includes, has changed; its own compiler messages are the result.
+
+# The build's own compiler goes by its family's name too, whatever it is called: c++, g++-12.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set(seqpar_compilers gcc clang)
+    set(seqpar_compiler_gcc "${CMAKE_CXX_COMPILER}")
+    find_program(SEQPAR_OTHER_COMPILER clang++)
+    set(seqpar_compiler_clang "${SEQPAR_OTHER_COMPILER}")
+else()
+    set(seqpar_compilers clang gcc)
+    set(seqpar_compiler_clang "${CMAKE_CXX_COMPILER}")
+    find_program(SEQPAR_OTHER_COMPILER g++)
+    set(seqpar_compiler_gcc "${SEQPAR_OTHER_COMPILER}")
+endif()
+mark_as_advanced(SEQPAR_OTHER_COMPILER)
+if(NOT SEQPAR_OTHER_COMPILER)
+    list(REMOVE_AT seqpar_compilers 1)
+endif()
+
+set(seqpar_include_flags "-I${PROJECT_SOURCE_DIR}/include")
+foreach(component IN ITEMS xtensor mpi)
+    if(TARGET seqpar::${component})
+        set(directories $<TARGET_PROPERTY:seqpar::${component},INTERFACE_INCLUDE_DIRECTORIES>)
+        set(definitions $<TARGET_PROPERTY:seqpar::${component},INTERFACE_COMPILE_DEFINITIONS>)
+        # /usr/include as a system directory would come before the compiler's own headers.
+        set(directories $<FILTER:${directories},EXCLUDE,^/usr/include$|^${PROJECT_SOURCE_DIR}/include$>)
+        list(APPEND seqpar_${component}_flags
+            "$<$<BOOL:${directories}>:-isystem$<JOIN:${directories},$<SEMICOLON>-isystem>>"
+            "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},$<SEMICOLON>-D>>"
+        )
+    endif()
+endforeach()
+
+add_custom_target(seqpar_headers)
+foreach(compiler IN LISTS seqpar_compilers)
+    set(stamps)
+    foreach(header IN LISTS seqpar_headers)
+        cmake_path(RELATIVE_PATH header BASE_DIRECTORY "${PROJECT_SOURCE_DIR}/include" OUTPUT_VARIABLE relative)
+        seqpar_needs("${header}" needs)
+        set(flags ${seqpar_include_flags})
+        set(missing FALSE)
+        foreach(need IN LISTS needs)
+            if(TARGET seqpar::${need})
+                list(APPEND flags ${seqpar_${need}_flags})
+            else()
+                set(missing TRUE)
+            endif()
+        endforeach()
+        if(missing)
+            continue()
+        endif()
+        string(REGEX REPLACE "[/.]" "_" stamp "${relative}")
+        set(stamp "${PROJECT_BINARY_DIR}/headers/${compiler}/${stamp}")
+        add_custom_command(
+            OUTPUT "${stamp}"
+            COMMAND
+                "${seqpar_compiler_${compiler}}" -std=c++20 -fsyntax-only ${seqpar_warning_flags} "${flags}"
+                -MMD -MF "${stamp}.d" -MT "${stamp}" -include "${relative}" -x c++ /dev/null
+            COMMAND "${CMAKE_COMMAND}" -E touch "${stamp}"
+            DEPENDS "${header}"
+            DEPFILE "${stamp}.d"
+            COMMENT "${compiler} ${relative}"
+            COMMAND_EXPAND_LISTS
+            VERBATIM
+        )
+        list(APPEND stamps "${stamp}")
+    endforeach()
+    file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/headers/${compiler}")
+    add_custom_target(seqpar_headers_${compiler} DEPENDS ${stamps})
+    add_dependencies(seqpar_headers seqpar_headers_${compiler})
+    add_test(
+        NAME headers.${compiler}
+        COMMAND "${CMAKE_COMMAND}" --build "${PROJECT_BINARY_DIR}" --target seqpar_headers_${compiler}
+    )
+    # Two builds at once in one directory would overwrite each other's log.
+    set_tests_properties(headers.${compiler} PROPERTIES LABELS quick TIMEOUT 900 RESOURCE_LOCK build_directory)
+endforeach()

@@ -1,0 +1,119 @@
+# What every program of ours shares: warnings, sanitizers, the environment of an MPI run, and the way to declare one.
+
+set(seqpar_warning_flags -Wall -Wextra -Wconversion -Wshadow -Werror)
+
+add_library(seqpar_warnings INTERFACE)
+target_compile_options(seqpar_warnings INTERFACE ${seqpar_warning_flags})
+
+add_library(seqpar_sanitizers INTERFACE)
+if(SEQPAR_SANITIZE)
+    set(seqpar_sanitizer_flags "-fsanitize=${SEQPAR_SANITIZE}" -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_compile_options(seqpar_sanitizers INTERFACE ${seqpar_sanitizer_flags} -g)
+    target_link_options(seqpar_sanitizers INTERFACE ${seqpar_sanitizer_flags})
+endif()
+
+# What a test runs under. OpenMPI refuses root and more ranks than cores unless told; a single host needs no network.
+set(seqpar_mpi_environment
+    OMPI_ALLOW_RUN_AS_ROOT=1
+    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    OMPI_MCA_rmaps_base_oversubscribe=1
+    OMPI_MCA_hwloc_base_binding_policy=none
+    OMPI_MCA_btl=self,vader
+    OMPI_MCA_btl_vader_single_copy_mechanism=none
+)
+set(seqpar_sanitizer_environment)
+set(seqpar_launcher)
+if(SEQPAR_SANITIZE MATCHES "address")
+    set(seqpar_sanitizer_environment
+        ASAN_OPTIONS=fast_unwind_on_malloc=0
+        "LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/lsan.supp:print_suppressions=0"
+        UBSAN_OPTIONS=print_stacktrace=1
+    )
+elseif(SEQPAR_SANITIZE MATCHES "thread")
+    set(seqpar_sanitizer_environment
+        "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/tsan.supp:ignore_noninstrumented_modules=1"
+    )
+    # ThreadSanitizer of these compilers stops on a memory layout that newer kernels draw at random.
+    find_program(SEQPAR_SETARCH setarch)
+    mark_as_advanced(SEQPAR_SETARCH)
+    if(SEQPAR_SETARCH)
+        set(seqpar_launcher "${SEQPAR_SETARCH}" --addr-no-randomize)
+    endif()
+endif()
+
+# seqpar_needs(<file> <variable>): the optional targets that a source's own includes ask for, as a list of names.
+function(seqpar_needs file variable)
+    set(needs)
+    file(STRINGS "${file}" lines REGEX "^#include [<\"](seqpar/|xtensor/|boost/mpi|mpi\\.h)")
+    if(lines MATCHES "seqpar/backend/xtensor\\.hpp|xtensor/")
+        list(APPEND needs xtensor)
+    endif()
+    if(lines MATCHES "seqpar/comm/mpi\\.hpp|boost/mpi|mpi\\.h[>\"]")
+        list(APPEND needs mpi)
+    endif()
+    set(${variable} "${needs}" PARENT_SCOPE)
+endfunction()
+
+# seqpar_program(<target> SOURCES <file>... [NEEDS xtensor mpi] [LIBRARIES <target>...] [OUTPUT <name>] [DIRECTORY <dir>])
+# An executable of ours. Where an optional component in NEEDS is not there, it makes nothing and says so.
+function(seqpar_program target)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "OUTPUT;DIRECTORY" "SOURCES;NEEDS;LIBRARIES")
+    foreach(need IN LISTS arg_NEEDS)
+        if(NOT TARGET seqpar::${need})
+            message(STATUS "seqpar: without ${target}: ${seqpar_${need}_missing}")
+            return()
+        endif()
+    endforeach()
+    add_executable(${target} ${arg_SOURCES})
+    target_link_libraries(${target} PRIVATE seqpar::seqpar ${arg_LIBRARIES} seqpar_warnings seqpar_sanitizers)
+    foreach(need IN LISTS arg_NEEDS)
+        target_link_libraries(${target} PRIVATE seqpar::${need})
+    endforeach()
+    if(arg_OUTPUT)
+        set_target_properties(${target} PROPERTIES OUTPUT_NAME "${arg_OUTPUT}")
+    endif()
+    if(arg_DIRECTORY)
+        set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${arg_DIRECTORY}")
+    endif()
+endfunction()
+
+# seqpar_add_run(<test name> TARGET <target> [RANKS <n>] [LABELS <label>...] [TIMEOUT <s>] [PROCESSORS <n>] [ARGUMENTS ...])
+# A run of a program as a test; with RANKS, under mpirun. Passes on exit status 0.
+function(seqpar_add_run name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TARGET;RANKS;TIMEOUT;PROCESSORS" "LABELS;ARGUMENTS")
+    if(NOT arg_LABELS)
+        set(arg_LABELS quick)
+    endif()
+    if(NOT arg_TIMEOUT)
+        set(arg_TIMEOUT 60)
+    endif()
+    if(SEQPAR_SANITIZE)
+        math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 10")
+    endif()
+    set(environment ${seqpar_sanitizer_environment})
+    if(arg_RANKS)
+        add_test(
+            NAME ${name}
+            COMMAND
+                "${MPIEXEC_EXECUTABLE}" ${MPIEXEC_NUMPROC_FLAG} ${arg_RANKS} ${MPIEXEC_PREFLAGS} ${seqpar_launcher}
+                $<TARGET_FILE:${arg_TARGET}> ${MPIEXEC_POSTFLAGS} ${arg_ARGUMENTS}
+        )
+        # mpirun's own limit comes first: it ends the ranks and says so, while ctest's would leave them behind.
+        list(APPEND environment ${seqpar_mpi_environment} MPIEXEC_TIMEOUT=${arg_TIMEOUT})
+        math(EXPR arg_TIMEOUT "${arg_TIMEOUT} + 10")
+        set(arg_PROCESSORS ${arg_RANKS})
+    else()
+        add_test(NAME ${name} COMMAND ${seqpar_launcher} $<TARGET_FILE:${arg_TARGET}> ${arg_ARGUMENTS})
+    endif()
+    if(NOT arg_PROCESSORS)
+        set(arg_PROCESSORS 1)
+    endif()
+    set_tests_properties(
+        ${name}
+        PROPERTIES
+            LABELS "${arg_LABELS}"
+            TIMEOUT ${arg_TIMEOUT}
+            PROCESSORS ${arg_PROCESSORS}
+            ENVIRONMENT "${environment}"
+    )
+endfunction()
