@@ -1,0 +1,103 @@
+#pragma once
+
+#include <seqpar/core/tensor.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory_resource>
+#include <numbers>
+
+namespace seqpar {
+
+/// A softmax that has seen some of its keys: for each row and head
+///
+///     max   a reference for the scores x_j seen so far, in units of log2 (x = score * log2 e)
+///     sum   sum_j exp2(x_j - max)
+///     acc   sum_j exp2(x_j - max) v_j
+///
+/// Partials form a commutative monoid: the identity is (0, -inf, 0), merge is associative, and the triple means the same
+/// softmax for every finite reference `max`, so a kernel may choose one that is near the maximum and not the maximum itself.
+/// (Milakov and Gimelshein 2018, arXiv:1805.02867; Rabe and Staats 2021, arXiv:2112.05682.)
+///
+/// A is the accumulation type. acc: [batch, rows, heads, dim of v]; max and sum: [batch, rows, heads, 1].
+template <element A>
+class partial {
+public:
+    /// The identity. `shape` is the shape of the output: [batch, rows, heads, dim of v].
+    explicit partial(const extents& shape, std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+        : acc_(shape, format::bshd, memory), max_(per_row(shape), format::bshd, memory),
+          sum_(per_row(shape), format::bshd, memory) {
+        if constexpr (real_element<A>)
+            std::fill_n(max_.data(), max_.shape().count(), -std::numeric_limits<A>::infinity());
+    }
+
+    /// Bytes that a partial of this shape holds.
+    [[nodiscard]] static std::size_t bytes(const extents& shape) noexcept {
+        return tensor<A>::bytes(shape) + 2 * tensor<A>::bytes(per_row(shape));
+    }
+
+    [[nodiscard]] const extents& shape() const noexcept { return acc_.shape(); }
+    [[nodiscard]] tensor_view<A> acc() noexcept { return acc_.view(); }
+    [[nodiscard]] tensor_view<A> max() noexcept { return max_.view(); }
+    [[nodiscard]] tensor_view<A> sum() noexcept { return sum_.view(); }
+    [[nodiscard]] tensor_view<const A> acc() const noexcept { return acc_.view(); }
+    [[nodiscard]] tensor_view<const A> max() const noexcept { return max_.view(); }
+    [[nodiscard]] tensor_view<const A> sum() const noexcept { return sum_.view(); }
+
+    /// Takes in the keys that `other` has seen. O(rows * heads * dim).
+    void merge(const partial& other) {
+        if constexpr (real_element<A>) {
+            for_each_row([&](index_t b, index_t s, index_t h) {
+                fold(b, s, h, other.max()(b, s, h), other.sum()(b, s, h), other.acc().at(b, s, h));
+            });
+        }
+    }
+
+    /// Takes in one row's (acc, max, sum) of some keys. `acc` has dim elements.
+    void fold(index_t b, index_t s, index_t h, A other_max, A other_sum, const A* other_acc) requires real_element<A> {
+        if (other_sum == 0) return; // the identity, whatever its max; NaN is not equal to zero and goes on
+        A& max = max_(b, s, h);
+        A& sum = sum_(b, s, h);
+        A* acc = acc_.view().at(b, s, h);
+        const A top = std::max(max, other_max);
+        const A mine = max == top ? A{1} : std::exp2(max - top);
+        const A theirs = other_max == top ? A{1} : std::exp2(other_max - top);
+        for (index_t d = 0; d < shape().dim; ++d) acc[d] = acc[d] * mine + other_acc[d] * theirs;
+        sum = sum * mine + other_sum * theirs;
+        max = top;
+    }
+
+    /// Writes the softmax: out = acc / sum and, unless lse is a default view (dim 0), lse = ln sum_j exp(score_j).
+    /// A row that has seen nothing gets out = 0, lse = -inf. out: [batch, rows, heads, dim], any strides and storage
+    /// type; lse: [batch, rows, heads, 1], natural logarithm, in the accumulation type.
+    template <class T>
+    void finish(const tensor_view<T>& out, const tensor_view<A>& lse) const {
+        if constexpr (real_element<A>) {
+            for_each_row([&](index_t b, index_t s, index_t h) {
+                const A total = sum_(b, s, h);
+                const A* acc = acc_.view().at(b, s, h);
+                T* to = out.at(b, s, h);
+                for (index_t d = 0; d < shape().dim; ++d)
+                    to[d * out.step().dim] = total == 0 ? T{} : static_cast<T>(acc[d] / total);
+                if (lse.shape().dim != 0)
+                    lse(b, s, h) = total == 0 ? -std::numeric_limits<A>::infinity()
+                                              : (max_(b, s, h) + std::log2(total)) * std::numbers::ln2_v<A>;
+            });
+        }
+    }
+
+private:
+    [[nodiscard]] static extents per_row(const extents& e) noexcept { return {e.batch, e.seq, e.heads, 1}; }
+
+    template <class F>
+    void for_each_row(const F& f) const {
+        for (index_t b = 0; b < shape().batch; ++b)
+            for (index_t s = 0; s < shape().seq; ++s)
+                for (index_t h = 0; h < shape().heads; ++h) f(b, s, h);
+    }
+
+    tensor<A> acc_, max_, sum_;
+};
+
+} // namespace seqpar
