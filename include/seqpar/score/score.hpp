@@ -1,0 +1,70 @@
+#pragma once
+
+#include <seqpar/core/origin.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <string>
+
+namespace seqpar {
+
+/// How many rows the sequence has that positions count in.
+struct lengths {
+    index_t queries = 0, keys = 0;
+    friend constexpr bool operator==(const lengths&, const lengths&) = default;
+};
+
+/// What a tile of scores, rows by keys, can see.
+enum class coverage {
+    none,    ///< no row of the tile sees any key of it: the tile is skipped
+    partial, ///< some do, or it would cost too much to know
+    full     ///< every row sees every key: the tile is computed without a mask
+};
+
+/// Items [first, last) of a run. Empty when last <= first.
+struct interval {
+    index_t first = 0, last = 0;
+    [[nodiscard]] constexpr bool empty() const noexcept { return last <= first; }
+};
+
+[[nodiscard]] constexpr interval operator&(interval a, interval b) noexcept {
+    return {std::max(a.first, b.first), std::min(a.last, b.last)};
+}
+
+/// What happens to the score of a query and a key. A function of their global positions only, so it is the same whatever
+/// rank, layout or strategy asks.
+///
+/// For a model S with a value s, a sequence of n = lengths{Nq, Nk}:
+///   1. s.cover(n, q, k), closed ranges of positions, none empty: what a tile of these rows and keys can see. `none` and
+///      `full` are promises for every pair in the ranges; `partial` is always allowed.
+///   2. s.visible(n, i, keys): which keys of a run the query at position i sees, as an interval of indices into the run.
+///   3. s.name() is a std::string that is equal for equal scores and unequal for others.
+///   4. optional: s.check() throws `refusal` if the parameters make no sense.
+///
+/// A minimal model, in which a query sees only the key at its own position:
+///
+///     struct self_only {
+///         seqpar::coverage cover(seqpar::lengths, seqpar::position_range, seqpar::position_range) const {
+///             return seqpar::coverage::partial;
+///         }
+///         seqpar::interval visible(seqpar::lengths, seqpar::position i, const seqpar::run& keys) const {
+///             return seqpar::between(keys, i, i);
+///         }
+///         std::string name() const { return "self_only"; }
+///     };
+template <class S>
+concept score = requires(const S& s, lengths n, position_range r, position i, const run& keys) {
+    { s.cover(n, r, r) } -> std::same_as<coverage>;
+    { s.visible(n, i, keys) } -> std::same_as<interval>;
+    { s.name() } -> std::convertible_to<std::string>;
+};
+
+/// The items of a run whose positions lie in the closed range [first, last].
+[[nodiscard]] constexpr interval between(const run& keys, position first, position last) noexcept {
+    const auto at_or_after = [&](index_t distance) { // items that lie `distance` or further from the run's first
+        return distance <= 0 ? index_t{0} : std::min(keys.count, (distance - 1) / keys.stride + 1);
+    };
+    return {at_or_after(first - keys.first), at_or_after(last - keys.first + 1)};
+}
+
+} // namespace seqpar
