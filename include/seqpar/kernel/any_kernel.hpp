@@ -1,0 +1,89 @@
+#pragma once
+
+#include <seqpar/kernel/kernel.hpp>
+#include <seqpar/score/any_score.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace seqpar {
+
+/// A kernel chosen at run time: holds any model. Erased once per block, never per element. Takes any score, and float,
+/// double and bfloat16.
+class any_kernel {
+public:
+    template <class K>
+        requires(!std::is_same_v<K, any_kernel> && kernel<K>)
+    any_kernel(K model) : self_(std::make_shared<holder<K>>(std::move(model))) {} // NOLINT: a kernel is an any_kernel
+
+    template <real_element T>
+    void forward(const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const any_score& s,
+                 partial<accumulator_t<T>>& into) const {
+        self_->forward(how, q, keys, s, into);
+    }
+    template <real_element T>
+    [[nodiscard]] std::size_t workspace_bytes(const extents& q, const extents& v, std::span<const positions> keys,
+                                              int workers) const {
+        return self_->workspace_bytes(T{}, q, v, keys, workers);
+    }
+    [[nodiscard]] std::string name() const { return self_->name(); }
+
+private:
+    template <class T>
+    using keys_of = std::span<const key_block<T>>;
+    using rows = std::span<const positions>;
+
+    struct interface {
+        virtual ~interface() = default;
+        virtual void forward(const context&, const block<const float>&, keys_of<float>, const any_score&,
+                             partial<float>&) const = 0;
+        virtual void forward(const context&, const block<const double>&, keys_of<double>, const any_score&,
+                             partial<double>&) const = 0;
+        virtual void forward(const context&, const block<const bfloat16>&, keys_of<bfloat16>, const any_score&,
+                             partial<float>&) const = 0;
+        virtual std::size_t workspace_bytes(float, const extents& q, const extents& v, rows keys,
+                                            int workers) const = 0;
+        virtual std::size_t workspace_bytes(double, const extents& q, const extents& v, rows keys,
+                                            int workers) const = 0;
+        virtual std::size_t workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
+                                            int workers) const = 0;
+        virtual std::string name() const = 0;
+    };
+    template <class K>
+    struct holder final : interface {
+        explicit holder(K m) : model(std::move(m)) {}
+        void forward(const context& how, const block<const float>& q, keys_of<float> keys, const any_score& s,
+                     partial<float>& into) const override {
+            model.forward(how, q, keys, s, into);
+        }
+        void forward(const context& how, const block<const double>& q, keys_of<double> keys, const any_score& s,
+                     partial<double>& into) const override {
+            model.forward(how, q, keys, s, into);
+        }
+        void forward(const context& how, const block<const bfloat16>& q, keys_of<bfloat16> keys, const any_score& s,
+                     partial<float>& into) const override {
+            model.forward(how, q, keys, s, into);
+        }
+        std::size_t workspace_bytes(float, const extents& q, const extents& v, rows keys, int workers) const override {
+            return model.template workspace_bytes<float>(q, v, keys, workers);
+        }
+        std::size_t workspace_bytes(double, const extents& q, const extents& v, rows keys, int workers) const override {
+            return model.template workspace_bytes<double>(q, v, keys, workers);
+        }
+        std::size_t workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
+                                    int workers) const override {
+            return model.template workspace_bytes<bfloat16>(q, v, keys, workers);
+        }
+        std::string name() const override { return model.name(); }
+        K model;
+    };
+
+    std::shared_ptr<const interface> self_;
+};
+static_assert(kernel<any_kernel> && kernel<any_kernel, double> && kernel<any_kernel, bfloat16>);
+
+} // namespace seqpar

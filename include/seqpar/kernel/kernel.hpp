@@ -1,0 +1,57 @@
+#pragma once
+
+#include <seqpar/core/block.hpp>
+#include <seqpar/core/executor.hpp>
+#include <seqpar/core/function_ref.hpp>
+#include <seqpar/core/partial.hpp>
+#include <seqpar/score/full.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <memory_resource>
+#include <span>
+#include <string>
+
+namespace seqpar {
+
+/// What a kernel needs to know beside its blocks.
+struct context {
+    double scale = 1;  ///< factor of q . k
+    lengths n;         ///< rows of the whole sequence: the frame of all positions
+    index_t group = 1; ///< query heads per kv head: global query head h reads global kv head h / group
+    executor_ref executor;
+    std::pmr::memory_resource* memory = std::pmr::get_default_resource(); ///< all scratch comes from here
+    const function_ref<void()>* progress =
+        nullptr; ///< called now and then by the calling thread, so that messages move
+
+    /// Which of the kv heads of a block the h-th query head of another one reads.
+    [[nodiscard]] index_t kv_head(const head_range& queries, index_t h, const head_range& keys) const noexcept {
+        return (queries.first + h) / group - keys.first;
+    }
+};
+
+/// Computes attention of blocks. It touches elements and never knows a rank.
+///
+/// For a model K with a value k and an element type T that it takes, A = accumulator_t<T>:
+///   1. k.forward(context, q, keys, score, into) folds the keys of `keys` into `into`, the partial of the rows of q:
+///        q     block<const T>, [batch, rows, heads, head_dim]
+///        keys  std::span<const key_block<T>>, each [batch, its rows, kv_heads, head_dim or head_dim of v], all of one
+///              head range that covers the kv heads that q's heads read. Their union is folded in the order that
+///              interleave() gives it, so a list of shards gives the same bits as the sequence that they make up.
+///        into  partial<A>&, [batch, rows, heads, head_dim of v]
+///      A row's result does not depend on which other rows are in q. No scratch of rows x keys is made. What a row may
+///      not see does not reach it, NaN and infinity included.
+///   2. k.template workspace_bytes<T>(q, v, keys, workers) is the peak of the scratch that forward takes from
+///      context.memory, for q and v of those shapes (v: the shape of one key_block's v; its seq is ignored), keys at those
+///      positions (std::span<const positions>, one per key block) and that many workers.
+///   3. k.name() is a std::string that tells kernels apart.
+template <class K, class T = float, class S = full>
+concept kernel = real_element<T> && std::copyable<K> &&
+    requires(const K& k, const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s,
+             partial<accumulator_t<T>>& into, extents e, std::span<const positions> rows) {
+    k.forward(how, q, keys, s, into);
+    { k.template workspace_bytes<T>(e, e, rows, 1) } -> std::same_as<std::size_t>;
+    { k.name() } -> std::convertible_to<std::string>;
+};
+
+} // namespace seqpar
