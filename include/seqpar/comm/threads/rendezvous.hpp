@@ -1,0 +1,200 @@
+#pragma once
+
+#include <seqpar/comm/communicator.hpp>
+#include <seqpar/comm/delivery.hpp>
+#include <seqpar/comm/threads/run_state.hpp>
+#include <seqpar/core/error.hpp>
+
+#include <condition_variable>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace seqpar::detail::threads {
+
+/// One side of a message that came before its other side.
+struct post {
+    outgoing out; // bytes != 0: the sending side
+    incoming in;  // bytes != 0: the receiving side
+    bell& owner;
+    bool finished = false; // guarded by owner.mutex, as is failure
+    std::string failure;
+
+    void finish(std::string why) {
+        {
+            const std::lock_guard lock(owner.mutex);
+            failure = std::move(why);
+            finished = true;
+        }
+        owner.rung.notify_all();
+    }
+};
+
+/// What the ranks of one group share. A message waits in the mailbox of the rank that receives it, whichever side was
+/// posted first, so that memory grows with messages under way and not with pairs of ranks.
+class group {
+public:
+    group(int size, std::shared_ptr<run_state> run) : run_(std::move(run)), boxes_(static_cast<std::size_t>(size)) {}
+
+    [[nodiscard]] int size() const noexcept { return static_cast<int>(boxes_.size()); }
+    [[nodiscard]] run_state& run() noexcept { return *run_; }
+    [[nodiscard]] const std::shared_ptr<run_state>& shared_run() const noexcept { return run_; }
+
+    /// Posts one side of a message. If the other side is there, copies and returns null: the second to come does the work,
+    /// so that a message needs no buffer of its own, and arrives whoever waits first.
+    [[nodiscard]] std::shared_ptr<post> meet(int from, int to, outgoing out, incoming in, bell& owner) {
+        mailbox& box = boxes_[static_cast<std::size_t>(to)];
+        std::shared_ptr<post> other;
+        {
+            const std::lock_guard lock(box.mutex);
+            const auto first = box.posts.lower_bound(from); // of one sender, entries lie in the order posted
+            const bool sends = out.bytes != 0;
+            if (first == box.posts.end() || first->first != from || (first->second->out.bytes != 0) == sends) {
+                auto mine = std::shared_ptr<post>(new post{out, in, owner, false, {}});
+                box.posts.emplace(from, mine);
+                return mine;
+            }
+            other = first->second;
+            box.posts.erase(first);
+        }
+        const outgoing& source = out.bytes != 0 ? out : other->out;
+        const incoming& target = in.bytes != 0 ? in : other->in;
+        if (source.bytes != target.bytes) {
+            const std::string why = size_mismatch(from, source.bytes, to, target.bytes);
+            other->finish(why);
+            throw communication_error(why);
+        }
+        copy_message(source, target);
+        other->finish({});
+        return nullptr;
+    }
+
+    /// Takes a post out again. False: it has met its other side already.
+    [[nodiscard]] bool take_back(int from, int to, const std::shared_ptr<post>& mine) {
+        mailbox& box = boxes_[static_cast<std::size_t>(to)];
+        const std::lock_guard lock(box.mutex);
+        const auto range = box.posts.equal_range(from);
+        for (auto it = range.first; it != range.second; ++it) {
+            if (it->second == mine) {
+                box.posts.erase(it);
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// The group that the `members` ranks of one color share after their split number `number`: the first to ask makes it,
+    /// the last takes it out of the table.
+    [[nodiscard]] std::shared_ptr<group> subgroup(int number, int color, int members) {
+        const std::lock_guard lock(splits_mutex_);
+        auto& [made, missing] = splits_[{number, color}];
+        if (!made) {
+            made = std::make_shared<group>(members, run_);
+            missing = members;
+        }
+        std::shared_ptr<group> mine = made;
+        if (--missing == 0) {
+            splits_.erase({number, color});
+        }
+        return mine;
+    }
+
+    /// How often this rank has split the group. Ranks split a group the same number of times and in the same order.
+    [[nodiscard]] int next_split(int rank) { return boxes_[static_cast<std::size_t>(rank)].splits++; }
+
+private:
+    struct mailbox {
+        std::mutex mutex;
+        std::multimap<int, std::shared_ptr<post>> posts; // by sender; of one sender either sends or receives
+        int splits = 0;                                  // touched by the rank that owns the box only
+    };
+
+    std::shared_ptr<run_state> run_;
+    std::vector<mailbox> boxes_;
+    std::mutex splits_mutex_;
+    std::map<std::pair<int, int>, std::pair<std::shared_ptr<group>, int>> splits_;
+};
+
+/// A post that its owner still has to wait for, or withdraw.
+class pending {
+public:
+    pending() = default;
+    pending(std::shared_ptr<group> where, int from, int to, outgoing out, incoming in, bell& owner)
+        : from_(from), to_(to) {
+        post_ = where->meet(from, to, out, in, owner);
+        if (post_) {
+            group_ = std::move(where);
+        }
+    }
+    pending(pending&& other) noexcept = default;
+    pending& operator=(pending&& other) noexcept {
+        if (this != &other) {
+            withdraw();
+            group_ = std::move(other.group_);
+            post_ = std::move(other.post_);
+            from_ = other.from_;
+            to_ = other.to_;
+        }
+        return *this;
+    }
+    ~pending() { withdraw(); }
+
+    void wait() {
+        if (!post_) {
+            return;
+        }
+        {
+            std::unique_lock lock(post_->owner.mutex);
+            post_->owner.rung.wait(lock, [&] { return post_->finished || group_->run().failed(); });
+        }
+        const std::shared_ptr<group> where = group_;
+        const std::shared_ptr<post> mine = post_;
+        if (withdraw()) {
+            where->run().throw_aborted();
+        }
+        if (!mine->failure.empty()) {
+            throw communication_error(mine->failure);
+        }
+    }
+
+    [[nodiscard]] bool test() {
+        if (!post_) {
+            return true;
+        }
+        const std::lock_guard lock(post_->owner.mutex);
+        return post_->finished || group_->run().failed();
+    }
+
+private:
+    /// True if the message will never move, false if it has moved: a copy under way is waited for.
+    bool withdraw() {
+        if (!post_) {
+            return false;
+        }
+        bool unmoved = false;
+        std::unique_lock lock(post_->owner.mutex);
+        if (!post_->finished) {
+            lock.unlock(); // a mailbox is never locked inside a bell
+            unmoved = group_->take_back(from_, to_, post_);
+            lock.lock();
+            if (!unmoved) {
+                post_->owner.rung.wait(lock, [&] { return post_->finished; });
+            }
+        }
+        lock.unlock();
+        post_.reset();
+        group_.reset();
+        return unmoved;
+    }
+
+    std::shared_ptr<group> group_;
+    std::shared_ptr<post> post_;
+    int from_ = 0;
+    int to_ = 0;
+};
+
+} // namespace seqpar::detail::threads
