@@ -30,6 +30,7 @@ public:
                                               int workers) const {
         return self_->workspace_bytes(T{}, q, v, keys, workers);
     }
+    void check() const { self_->check(); }
     [[nodiscard]] std::string name() const { return self_->name(); }
 
 private:
@@ -51,6 +52,7 @@ private:
                                             int workers) const = 0;
         virtual std::size_t workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
                                             int workers) const = 0;
+        virtual void check() const = 0;
         virtual std::string name() const = 0;
     };
     template <class K>
@@ -77,6 +79,9 @@ private:
         std::size_t workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
                                     int workers) const override {
             return model.template workspace_bytes<bfloat16>(q, v, keys, workers);
+        }
+        void check() const override {
+            if constexpr (requires { model.check(); }) model.check();
         }
         std::string name() const override { return model.name(); }
         K model;

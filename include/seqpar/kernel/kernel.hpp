@@ -45,6 +45,7 @@ struct context {
 ///      context.memory, for q and v of those shapes (v: the shape of one key_block's v; its seq is ignored), keys at those
 ///      positions (std::span<const positions>, one per key block) and that many workers.
 ///   3. k.name() is a std::string that tells kernels apart.
+///   4. optional: k.check() throws `refusal` if this machine cannot run it.
 template <class K, class T = float, class S = full>
 concept kernel = real_element<T> && std::copyable<K> &&
     requires(const K& k, const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s,

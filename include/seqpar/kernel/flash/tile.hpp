@@ -1,0 +1,41 @@
+#pragma once
+
+#include <seqpar/core/tensor.hpp>
+
+namespace seqpar::flash_detail {
+
+inline constexpr index_t tile_rows = 24;  ///< a multiple of the rows of both products' register tiles
+inline constexpr index_t block_keys = 96; ///< keys between two visits of the accumulators; a multiple of every panel
+
+/// The score, in exponents of 2, by which a row may exceed its reference before the reference is raised. Any value is
+/// exact, since sum and acc share the reference; 2^10 leaves plenty of range and is rarely exceeded after the first
+/// panels.
+inline constexpr int lazy_threshold = 10;
+
+/// Rows of one head, and their softmax while it is under way.
+template <class A>
+struct tile {
+    const A* q;           ///< [tile_rows / R][dim][R]: groups of R rows, transposed, times scale * log2 e
+    A* p;                 ///< [tile_rows][block_keys]: scores, then weights
+    A* acc;               ///< [tile_rows][columns]
+    A* sums;              ///< [tile_rows][lanes]: the row's sum is the sum over the lanes
+    A* reference;         ///< [tile_rows]: exponents are relative to it. Finite, unless a score was infinite
+    const index_t* first; ///< [tile_rows]: the row sees keys [first, last) of the run
+    const index_t* last;
+    index_t rows;    ///< of the tile_rows, those that are real
+    index_t dim;     ///< head_dim of q and k
+    index_t columns; ///< head_dim of v, rounded up to full vectors
+};
+
+/// Panels [begin, end) of one run of keys.
+template <class A>
+struct stretch {
+    const A* k;                   ///< [panels][dim][panel_keys], the run's first panel
+    const A* v;                   ///< [panels * panel_keys][columns]
+    const unsigned char* tainted; ///< [panels]: whether some v of the panel is not finite
+    index_t begin, end;
+    index_t full_begin, full_end; ///< panels in which every row sees every key
+    index_t first_key, last_key;  ///< outside [first_key, last_key) no row sees a key
+};
+
+} // namespace seqpar::flash_detail
