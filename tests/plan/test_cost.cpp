@@ -1,0 +1,96 @@
+/// The cost formulas against the closed forms of the literature, for even shards. That they are what is really sent is
+/// tested with the strategies.
+#include <support/catch.hpp>
+
+#include <seqpar/kernel/kernel.hpp>
+#include <seqpar/layout/contiguous.hpp>
+#include <seqpar/strategy/all_gather.hpp>
+#include <seqpar/strategy/ring.hpp>
+#include <seqpar/strategy/ulysses.hpp>
+
+#include <vector>
+
+using namespace seqpar;
+
+namespace {
+
+struct sizes {
+    std::size_t n, P, H, Hkv, d; ///< rows a rank, ranks, heads, kv heads, head dim
+
+    [[nodiscard]] std::size_t m() const { return P - 1; }
+    [[nodiscard]] std::size_t h() const { return H * d; }
+    [[nodiscard]] std::size_t k() const { return Hkv * d; }
+};
+
+template <class Strategy>
+plan::cost cost_of(const Strategy& strategy, const sizes& s, bool lse) {
+    const auto rows = static_cast<index_t>(s.n * s.P);
+    std::vector<placement> where;
+    for (int r = 0; r < static_cast<int>(s.P); ++r) {
+        const positions at = contiguous{}.positions(r, static_cast<int>(s.P), rows);
+        where.push_back({{at, {0, static_cast<index_t>(s.H)}}, {at, {0, static_cast<index_t>(s.Hkv)}}});
+    }
+    const auto no_scratch = [](const extents&, const extents&, std::span<const positions>) { return std::size_t{0}; };
+    const auto d = static_cast<index_t>(s.d);
+    // elements of one byte and accumulators of 1000: the two can be read off one number
+    return strategy.predict({1, d, d, static_cast<index_t>(s.H / s.Hkv), 1, 1000, lse, where, no_scratch}, 1);
+}
+
+} // namespace
+
+TEST_CASE("cost formulas are the closed forms") {
+    for (const sizes& s : {sizes{16, 4, 8, 8, 4}, sizes{10, 2, 8, 2, 4}, sizes{5, 8, 16, 8, 3}, sizes{6, 4, 8, 4, 2}}) {
+        const std::size_t n = s.n, m = s.m(), P = s.P;
+        CHECK(cost_of(ring{}, s, true).bytes == 2 * n * s.k() * m);
+        CHECK(cost_of(ring{}, s, true).messages == m);
+        CHECK(cost_of(ring{}, s, true).rounds == m);
+        CHECK(cost_of(all_gather{}, s, true).bytes == 2 * n * s.k() * m);
+        CHECK(cost_of(all_gather{}, s, true).rounds == m);
+        for (const int c : {1, 2, 3}) {
+            const auto streamed = cost_of(all_gather{c}, s, true);
+            CHECK(streamed.bytes == 2 * n * s.k() * m);
+            CHECK(streamed.rounds == m + (m + static_cast<std::size_t>(c) - 1) / static_cast<std::size_t>(c));
+        }
+        if (s.Hkv >= P) {
+            CHECK(cost_of(ulysses<>{}, s, false).bytes == (2 * s.h() + 2 * s.k()) * n * m / P);
+            CHECK(cost_of(ulysses<>{}, s, true).bytes == (2 * s.h() + 2 * s.k()) * n * m / P + 1000 * s.H * n * m / P);
+            CHECK(cost_of(ulysses<>{}, s, true).rounds == 2 * m);
+        }
+        // held beyond the own rows, partial and lower bounds of FORMULAS: ring 4nk
+        CHECK(cost_of(ring{}, s, true).memory == 4 * n * s.k() + n * s.H * (s.d + 2) * 1000);
+        CHECK(cost_of(all_gather{}, s, true).memory == 2 * n * P * s.k() + n * s.H * (s.d + 2) * 1000);
+    }
+}
+
+TEST_CASE("kv heads that are fewer than ranks are replicated as often as they are read") {
+    const sizes s{7, 8, 8, 2, 4}; // each rank has one query head, so reads one kv head: k' = P d
+    CHECK(cost_of(ulysses<>{}, s, false).bytes == (2 * s.h() + 2 * s.P * s.d) * s.n * s.m() / s.P);
+}
+
+TEST_CASE("ulysses over ring") {
+    const sizes s{6, 8, 8, 8, 4};
+    const std::size_t n = s.n, u = 4, r = 2;
+    // k' over u: here each member reads Hkv / u kv heads, so k' = k
+    CHECK(cost_of(ulysses<ring>{4, {}}, s, false).bytes ==
+          (2 * s.h() + 2 * s.k()) * n * (u - 1) / u + 2 * n * s.k() * (r - 1));
+    CHECK(cost_of(ulysses<ring>{4, {}}, s, false).rounds == 2 * (u - 1) + r - 1);
+}
+
+TEST_CASE("MiB a rank, forward: H = 32, d = 128, Hkv = 8, N = 131072, two bytes an element") {
+    const auto mib = [](const plan::cost& c) { return 2.0 * static_cast<double>(c.bytes) / (1 << 20); };
+    CHECK(mib(cost_of(ulysses<>{}, sizes{131072 / 8, 8, 32, 8, 128}, false)) == 280);
+    CHECK(mib(cost_of(ring{}, sizes{131072 / 8, 8, 32, 8, 128}, false)) == 448);
+    CHECK(mib(cost_of(ulysses<>{}, sizes{131072 / 32, 32, 32, 8, 128}, false)) == 124);
+    CHECK(mib(cost_of(ring{}, sizes{131072 / 32, 32, 32, 8, 128}, false)) == 496);
+    CHECK(mib(cost_of(ulysses<ring>{8, {}}, sizes{131072 / 32, 32, 32, 8, 128}, false)) == 118);
+}
+
+TEST_CASE("ulysses sends less than ring exactly when P > g + 1") {
+    for (const std::size_t g : {1, 2, 4, 7})
+        for (const std::size_t P : {2, 3, 4, 5, 8, 9}) {
+            const sizes s{P * g, P, P * g, P, 4};
+            const auto a = cost_of(ulysses<>{}, s, false).bytes, b = cost_of(ring{}, s, false).bytes;
+            CHECK((a < b) == (P > g + 1));
+            CHECK((a == b) == (P == g + 1));
+        }
+}
