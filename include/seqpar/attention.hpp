@@ -1,0 +1,230 @@
+#pragma once
+
+#include <seqpar/attention/options.hpp>
+#include <seqpar/attention/policies.hpp>
+#include <seqpar/attention/preflight.hpp>
+#include <seqpar/attention/shape.hpp>
+#include <seqpar/strategy/strategy.hpp>
+
+#include <cmath>
+#include <optional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace seqpar {
+
+/// What forward returns: this rank's rows of out, [batch, seq, heads, head_dim of v] in the backend's order, and of lse,
+/// [batch, heads, seq], natural logarithm, in the accumulation type. Without options::lse, lse has no rows.
+template <class Out, class Lse>
+struct forward_result {
+    Out out;
+    Lse lse;
+};
+
+/// Scaled dot-product attention over a sequence that is sharded over the ranks of a communicator:
+///
+///     out_i = sum_j softmax_j(scale * q_i . k_j) v_j      over the keys j that the score lets query i see
+///
+/// Policies are types, in any order, each recognised by its concept:
+///
+///     strategy       how ranks share the work          serial, ulysses<Inner>, all_gather, ring         default serial
+///     communicator   how they talk                     self_communicator, thread_communicator, ...      default self_communicator
+///     backend        the user's tensors                span_backend<T>, xtensor_backend<T>              default span_backend<float>
+///     score          who sees whom                     full, causal, sliding_window, a & b              default full
+///     layout         which rank holds which rows       contiguous, zigzag, striped                      default contiguous
+///     kernel         how a block is computed           flash, reference                                 default flash
+///     executor       the threads of one rank           inline_executor, thread_pool                     default inline_executor
+///     options        scale, lse, checks, memory
+///
+///     attention attend{world, ring{}, zigzag{}, causal{}};      // types deduced from values
+///     auto [out, lse] = attend.forward(q, k, v);
+///
+/// Two policies of one kind, or a type that is none, do not compile. A value, but not a copyable one: it holds its own
+/// duplicate of the communicator, so two of them never mix messages.
+template <class... Policies>
+class attention {
+    static_assert((detail::must_be_a_policy<Policies>::value && ...));
+    template <class Kind>
+    static constexpr bool at_most_one = detail::count_of<Kind, Policies...> <= 1;
+    static_assert(at_most_one<detail::strategy_kind>, "attention<...> was given two strategies");
+    static_assert(at_most_one<detail::communicator_kind>, "attention<...> was given two communicators");
+    static_assert(at_most_one<detail::backend_kind>, "attention<...> was given two tensor backends");
+    static_assert(at_most_one<detail::score_kind>, "attention<...> was given two scores: compose them with &");
+    static_assert(at_most_one<detail::layout_kind>, "attention<...> was given two layouts");
+    static_assert(at_most_one<detail::kernel_kind>, "attention<...> was given two kernels");
+    static_assert(at_most_one<detail::executor_kind>, "attention<...> was given two executors");
+
+public:
+    using strategy_type = detail::pick_t<detail::strategy_kind, Policies...>;
+    using communicator_type = detail::pick_t<detail::communicator_kind, Policies...>;
+    using backend_type = detail::pick_t<detail::backend_kind, Policies...>;
+    using score_type = detail::pick_t<detail::score_kind, Policies...>;
+    using layout_type = detail::pick_t<detail::layout_kind, Policies...>;
+    using kernel_type = detail::pick_t<detail::kernel_kind, Policies...>;
+    using executor_type = detail::pick_t<detail::executor_kind, Policies...>;
+    using value_type = typename backend_type::value_type; ///< storage type T of q, k, v, out
+    using accumulator_type = accumulator_t<value_type>;
+
+    static_assert(strategy_on<strategy_type, communicator_type>,
+                  "attention: this strategy cannot run on this communicator");
+    static_assert(real_element<value_type> ? kernel<kernel_type, value_type> : true,
+                  "attention: this kernel does not take the backend's element type");
+
+    /// Values of policies, in any order; those that are left out are default-made. Collective over the communicator's ranks.
+    /// @throws refusal, on every rank, if the ranks' schemes differ, the strategy cannot run on that many ranks, or the
+    ///         score's parameters make no sense.
+    template <class... Given>
+        requires(detail::is_some_policy<Given>&&...)
+    explicit attention(Given... given) : attention(from{}, std::tuple<Given...>(std::move(given)...)) {}
+
+    /// This rank's rows of the attention of all ranks' q, k, v. Collective.
+    ///
+    /// @pre q: [batch, rows, heads, head_dim], k: [batch, key rows, kv_heads, head_dim], v: [batch, key rows, kv_heads,
+    ///      head_dim of v]: the rows that the layout gives this rank, in the layout's order; heads a multiple of kv_heads
+    /// @pre all ranks agree on everything but the number of rows
+    /// @pre with options::check below all_ranks, `n` is given: the global numbers of rows of Q and of K
+    /// @throws refusal if not, on every rank, before any payload is sent
+    ///
+    /// A row that sees no key gets out = 0 and lse = -inf. Cost: predict().
+    template <class Q, class K, class V>
+    [[nodiscard]] auto forward(const Q& q, const K& k, const V& v, std::optional<lengths> n = {}) {
+        using T = value_type;
+        operands<T> x{};
+        std::string trouble;
+        try {
+            x.q = backend_.view(q), x.k = backend_.view(k), x.v = backend_.view(v);
+        } catch (const refusal& why) {
+            trouble = why.what();
+        }
+        const lengths whole = check(x, trouble, n);
+        const auto where = detail::place(layout_, comm_.size(), whole, x.q.shape().heads, x.k.shape().heads);
+
+        const extents shape{x.q.shape().batch, x.q.shape().seq, x.q.shape().heads, x.v.shape().dim};
+        const extents lse_shape = options_.lse ? extents{shape.batch, shape.seq, shape.heads, 1} : extents{};
+        auto out = backend_.make(shape);
+        auto lse = backend_.make_lse(lse_shape);
+        x.out = backend_.view(out);
+        if (options_.lse) x.lse = backend_.view_lse(lse);
+
+        const local_attention<kernel_type, score_type> local{kernel_, score_,
+                                                             context{scale(x.q.shape().dim), whole,
+                                                                     x.q.shape().heads / x.k.shape().heads,
+                                                                     executor_ref(executor_), memory(), nullptr}};
+        bound_.template forward<T>(local, std::span<const placement>(where), x);
+        return forward_result<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
+    }
+
+    /// What forward costs a rank: messages and bytes sent, rounds, peak memory beyond its own tensors. No communication.
+    [[nodiscard]] plan::cost predict(const attention_shape& shape, int rank) const {
+        const auto where =
+            detail::place(layout_, comm_.size(), {shape.queries, shape.keys}, shape.heads, shape.kv_heads);
+        const auto scratch = [&](const extents& q, const extents& v, std::span<const positions> keys) {
+            return kernel_.template workspace_bytes<value_type>(q, v, keys, executor_.workers());
+        };
+        return strategy_.predict({shape.batch, shape.dim, shape.dim_v, shape.heads / shape.kv_heads,
+                                  element_traits<value_type>::wire_bytes, element_traits<accumulator_type>::wire_bytes,
+                                  options_.lse, where, scratch},
+                                 rank);
+    }
+
+    [[nodiscard]] communicator_type& comm() noexcept { return comm_; }
+    [[nodiscard]] const backend_type& backend() const noexcept { return backend_; }
+    [[nodiscard]] const layout_type& layout() const noexcept { return layout_; }
+    [[nodiscard]] const score_type& score() const noexcept { return score_; }
+    [[nodiscard]] const kernel_type& kernel() const noexcept { return kernel_; }
+    /// Factor of q . k for that head_dim.
+    [[nodiscard]] double scale(index_t dim) const {
+        return options_.scale.value_or(1 / std::sqrt(static_cast<double>(dim)));
+    }
+    /// "ring, zigzag, causal(top-left), flash"
+    [[nodiscard]] std::string name() const {
+        return strategy_.name() + ", " + layout_.name() + ", " + score_.name() + ", " + kernel_.name();
+    }
+
+private:
+    struct from {};
+
+    template <class... Given>
+    attention(from, const std::tuple<Given...>& given)
+        : strategy_(detail::choose<detail::strategy_kind, strategy_type>(given)),
+          backend_(detail::choose<detail::backend_kind, backend_type>(given)),
+          score_(detail::choose<detail::score_kind, score_type>(given)),
+          layout_(detail::choose<detail::layout_kind, layout_type>(given)),
+          kernel_(detail::choose<detail::kernel_kind, kernel_type>(given)),
+          executor_(detail::choose<detail::executor_kind, executor_type>(given)),
+          options_(detail::choose<detail::options_kind, options>(given)),
+          comm_(own(detail::choose<detail::communicator_kind, communicator_type>(given))), bound_(strategy_.on(comm_)) {
+    }
+
+    /// A duplicate of the communicator, once all ranks agree on what it is for.
+    [[nodiscard]] communicator_type own(communicator_type given) const {
+        [[maybe_unused]] const auto named = detail::announce(given, "preflight");
+        detail::call mine;
+        mine.scheme = name();
+        try {
+            strategy_.check(given.size());
+            if constexpr (requires { score_.check(); }) score_.check();
+            if constexpr (requires { kernel_.check(); }) kernel_.check();
+        } catch (const refusal& why) {
+            mine.trouble = why.what();
+        }
+        const auto all = detail::exchange_calls(given, mine);
+        detail::refuse_differences(all);
+        detail::refuse_trouble(all);
+        return given.split(0, given.rank());
+    }
+
+    /// The preconditions of forward, and the global numbers of rows.
+    [[nodiscard]] lengths check(const operands<value_type>& x, const std::string& trouble, std::optional<lengths> n) {
+        detail::call mine;
+        mine.q = x.q.shape(), mine.k = x.k.shape(), mine.v = x.v.shape();
+        mine.scale = scale(x.q.shape().dim);
+        mine.lse = options_.lse;
+        mine.element = element_traits<value_type>::name;
+        mine.scheme = name();
+        mine.trouble = trouble.empty() && options_.check != check_level::none ? detail::trouble_of(mine) : trouble;
+
+        std::vector<detail::call> all{mine};
+        lengths whole = n.value_or(lengths{});
+        if (options_.check == check_level::all_ranks) {
+            [[maybe_unused]] const auto named = detail::announce(comm_, "preflight");
+            all = detail::exchange_calls(comm_, mine);
+            whole = {};
+            for (const detail::call& c : all) whole.queries += c.q.seq, whole.keys += c.k.seq;
+        } else if (!n) {
+            throw refusal(
+                "without a check on all ranks nobody knows the global sequence: give forward the lengths of Q and K");
+        }
+        detail::refuse_trouble(all);
+        if (options_.check == check_level::none) return whole;
+        detail::refuse_differences(all);
+        const auto where = detail::place(layout_, comm_.size(), whole, mine.q.heads, mine.k.heads);
+        const std::size_t first = all.size() == 1 ? static_cast<std::size_t>(comm_.rank()) : 0;
+        for (std::size_t i = 0; i < all.size(); ++i)
+            detail::refuse_rows(all[i], first + i, where, whole, layout_.name());
+        return whole;
+    }
+
+    [[nodiscard]] std::pmr::memory_resource* memory() const noexcept {
+        return options_.memory != nullptr ? options_.memory : std::pmr::get_default_resource();
+    }
+
+    strategy_type strategy_;
+    backend_type backend_;
+    score_type score_;
+    layout_type layout_;
+    kernel_type kernel_;
+    executor_type executor_;
+    options options_;
+    communicator_type comm_;
+    decltype(std::declval<const strategy_type&>().on(std::declval<communicator_type&>())) bound_;
+};
+
+/// The policies' types from their values.
+template <class... Given>
+attention(Given...) -> attention<Given...>;
+
+} // namespace seqpar

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory_resource>
+#include <optional>
+
+namespace seqpar {
+
+/// How much of a call is checked before any payload moves.
+enum class check_level {
+    all_ranks, ///< every rank's call is compared with every other's: ceil(log2 P) rounds of small messages
+    own_rank,  ///< each rank checks its own; the caller vouches for the others and gives the global lengths
+    none       ///< nothing is checked; lengths as for own_rank
+};
+
+/// What is not worth a type of its own.
+struct options {
+    std::optional<double> scale = {};            ///< of q . k; default 1 / sqrt(head_dim)
+    bool lse = true;                             ///< return lse (ulysses sends it home)
+    check_level check = check_level::all_ranks;  ///< of each forward
+    std::pmr::memory_resource* memory = nullptr; ///< where buffers and scratch come from; default: the default resource
+};
+
+} // namespace seqpar

@@ -1,0 +1,4 @@
+// MUST NOT COMPILE: strategy
+#include <seqpar/seqpar.hpp>
+
+int main() { seqpar::attention<seqpar::ulysses<seqpar::causal>> attend; }
