@@ -1,0 +1,29 @@
+#pragma once
+
+/// All of seqpar that needs only the standard library. Optional: comm/mpi.hpp (Boost.MPI), backend/xtensor.hpp (xtensor).
+
+#include <seqpar/attention.hpp>
+#include <seqpar/comm/metered.hpp>
+#include <seqpar/comm/self.hpp>
+#include <seqpar/comm/threads.hpp>
+#include <seqpar/core/counted_memory.hpp>
+#include <seqpar/core/executor.hpp>
+#include <seqpar/kernel/any_kernel.hpp>
+#include <seqpar/kernel/flash.hpp>
+#include <seqpar/kernel/reference.hpp>
+#include <seqpar/layout/any_layout.hpp>
+#include <seqpar/layout/contiguous.hpp>
+#include <seqpar/layout/striped.hpp>
+#include <seqpar/layout/zigzag.hpp>
+#include <seqpar/score/any_score.hpp>
+#include <seqpar/score/both.hpp>
+#include <seqpar/score/causal.hpp>
+#include <seqpar/score/full.hpp>
+#include <seqpar/score/sliding_window.hpp>
+#include <seqpar/strategy/all_gather.hpp>
+#include <seqpar/strategy/any_strategy.hpp>
+#include <seqpar/strategy/ring.hpp>
+#include <seqpar/strategy/serial.hpp>
+#include <seqpar/strategy/ulysses.hpp>
+#include <seqpar/verify.hpp>
+#include <seqpar/version.hpp>

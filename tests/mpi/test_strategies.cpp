@@ -1,0 +1,35 @@
+/// Strategies over MPI: the same loops, the same bounds, the same bytes.
+#include <support/catch.hpp>
+
+#include <strategy/product.hpp>
+
+#include <seqpar/comm/mpi.hpp>
+#include <seqpar/strategy/all_gather.hpp>
+#include <seqpar/strategy/ring.hpp>
+#include <seqpar/strategy/ulysses.hpp>
+
+using namespace seqpar;
+using namespace seqpar::testing;
+
+namespace {
+
+template <class Strategy>
+void check_everywhere(const Strategy& strategy, bool bitwise) {
+    mpi_communicator world{boost::mpi::communicator()};
+    for (const attention_shape& shape : small_shapes())
+        for (const any_layout& layout : all_layouts())
+            for (const any_score& s : {any_score(full{}), any_score(causal{} & sliding_window{9, 4})})
+                CHECK(trouble_with<float>(world, strategy, flash{}, scheme_case{shape, layout, s, true, bitwise}) ==
+                      "");
+}
+
+} // namespace
+
+TEST_CASE("ulysses") { check_everywhere(ulysses<>{}, true); }
+TEST_CASE("all_gather") { check_everywhere(all_gather{}, true); }
+TEST_CASE("all_gather that streams V") { check_everywhere(all_gather{2}, false); }
+TEST_CASE("ring") { check_everywhere(ring{}, false); }
+TEST_CASE("ulysses over ring") {
+    const int size = boost::mpi::communicator().size();
+    check_everywhere(ulysses<ring>{size % 2 == 0 ? 2 : 1, {}}, false);
+}

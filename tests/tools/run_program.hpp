@@ -1,0 +1,91 @@
+/// @file
+/// Runs the programs as a user does, and a directory for what they read and write.
+#pragma once
+
+#include "support/programs.hpp"
+
+#include "npy_file.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+#include <string>
+
+namespace seqpar_test {
+
+/// A directory that goes with the object.
+class directory {
+public:
+    directory() {
+        std::string name = (std::filesystem::temp_directory_path() / "seqpar-test-XXXXXX").string();
+        if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
+        path_ = name;
+    }
+    directory(const directory&) = delete;
+    directory& operator=(const directory&) = delete;
+    ~directory() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+
+    [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+    [[nodiscard]] const std::string& path() const { return path_; }
+    /// Names of all that lies in it, hidden files too.
+    [[nodiscard]] std::set<std::string> names() const {
+        std::set<std::string> all;
+        for (const auto& entry : std::filesystem::directory_iterator(path_))
+            all.insert(entry.path().filename().string());
+        return all;
+    }
+
+private:
+    std::string path_;
+};
+
+struct outcome {
+    int status = -1;
+    std::string out, err;
+};
+
+/// A shell command, run in a directory.
+[[nodiscard]] inline outcome run_command(const directory& in, const std::string& command) {
+    const directory streams;
+    const std::string whole = "cd '" + in.path() + "' && { " + command + "; } >'" + (streams / "out") + "' 2>'" +
+                              (streams / "err") + "' </dev/null";
+    const int status = std::system(whole.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_bytes(streams / "out"), read_bytes(streams / "err")};
+}
+
+[[nodiscard]] inline outcome run_program(const directory& in, const std::string& arguments) {
+    return run_command(in, "'" + program + "' " + arguments);
+}
+
+/// Under mpirun. Empty program_mpi: not built, nothing to run.
+[[nodiscard]] inline outcome run_program_mpi(const directory& in, int ranks, const std::string& arguments) {
+    return run_command(in, "'" + mpiexec + "' -n " + std::to_string(ranks) + " '" + program_mpi + "' " + arguments);
+}
+
+[[nodiscard]] inline bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+/// q.npy [batch, nq, heads, dim], k.npy [batch, nk, kv_heads, dim], v.npy [batch, nk, kv_heads, dim_v].
+struct inputs {
+    array q, k, v;
+
+    inputs(std::size_t batch, std::size_t nq, std::size_t nk, std::size_t heads, std::size_t kv_heads, std::size_t dim,
+           std::size_t dim_v)
+        : q(random_array({batch, nq, heads, dim}, 1)), k(random_array({batch, nk, kv_heads, dim}, 2)),
+          v(random_array({batch, nk, kv_heads, dim_v}, 3)) {}
+
+    void write(const directory& to) const {
+        write_npy(to / "q.npy", q);
+        write_npy(to / "k.npy", k);
+        write_npy(to / "v.npy", v);
+    }
+};
+
+} // namespace seqpar_test
