@@ -44,8 +44,8 @@ concept exchange_request = std::default_initializable<R> && std::movable<R> && r
 ///      sent in one group is ever received in another. c.split(0, c.rank()) is a duplicate.
 ///   4. optional: c.barrier(), c.all_to_all(span of outgoing, span of incoming): used by the collectives where they exist.
 ///
-/// comm/collectives.hpp builds barrier, all_gather, all_to_all and reduce_scatter on this. examples/own_communicator.cpp is
-/// a complete model in about 40 lines.
+/// comm/collectives.hpp builds barrier, all_gather, all_to_all and reduce_scatter on this. examples/own_communicator.hpp is
+/// a complete model on one screen.
 template <class C>
 concept communicator = std::copyable<C> && requires(C& c, const C& fixed, outgoing out, incoming in, int rank) {
     { fixed.rank() } -> std::same_as<int>;

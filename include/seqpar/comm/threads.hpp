@@ -12,7 +12,6 @@
 #include <exception>
 #include <latch>
 #include <memory>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -69,7 +68,7 @@ public:
     /// ceil(log2 P) rounds of small messages.
     thread_communicator split(int color, int key) {
         const group_place place = split_place(*this, color, key);
-        return {group_->subgroup(group_->next_split(rank_), color, place.size), place.rank, *bell_};
+        return {group_->subgroup(color, place.size), place.rank, *bell_};
     }
 
 private:
@@ -142,7 +141,7 @@ void run(int ranks, F&& f) {
                 }
             });
         }
-    } catch (const std::system_error& e) {
+    } catch (const std::exception& e) { // no thread, or no memory for one
         called_off = true;
         all_there.count_down();
         join_all();

@@ -18,7 +18,7 @@ namespace seqpar {
 /// A minimal model:
 ///
 ///     struct everything_on_the_last {
-///         seqpar::positions positions(int rank, int size, seqpar::index n) const {
+///         seqpar::positions positions(int rank, int size, seqpar::index_t n) const {
 ///             return rank == size - 1 ? seqpar::positions::whole(n) : seqpar::positions{};
 ///         }
 ///         std::string name() const { return "everything_on_the_last"; }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/comm/self.hpp>
 #include <seqpar/core/executor.hpp>
 #include <seqpar/kernel/kernel.hpp>
 #include <seqpar/strategy/serial.hpp>

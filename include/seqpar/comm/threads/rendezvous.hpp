@@ -87,36 +87,32 @@ public:
         return false;
     }
 
-    /// The group that the `members` ranks of one color share after their split number `number`: the first to ask makes it,
-    /// the last takes it out of the table.
-    [[nodiscard]] std::shared_ptr<group> subgroup(int number, int color, int members) {
+    /// The group that the `members` ranks of one color share after a split: the first to ask makes it, the last takes it out
+    /// of the table. No rank gets here for the next split before all have been here for this one: they ask each other first.
+    [[nodiscard]] std::shared_ptr<group> subgroup(int color, int members) {
         const std::lock_guard lock(splits_mutex_);
-        auto& [made, missing] = splits_[{number, color}];
+        auto& [made, missing] = splits_[color];
         if (!made) {
             made = std::make_shared<group>(members, run_);
             missing = members;
         }
         std::shared_ptr<group> mine = made;
         if (--missing == 0) {
-            splits_.erase({number, color});
+            splits_.erase(color);
         }
         return mine;
     }
-
-    /// How often this rank has split the group. Ranks split a group the same number of times and in the same order.
-    [[nodiscard]] int next_split(int rank) { return boxes_[static_cast<std::size_t>(rank)].splits++; }
 
 private:
     struct mailbox {
         std::mutex mutex;
         std::multimap<int, std::shared_ptr<post>> posts; // by sender; of one sender either sends or receives
-        int splits = 0;                                  // touched by the rank that owns the box only
     };
 
     std::shared_ptr<run_state> run_;
     std::vector<mailbox> boxes_;
     std::mutex splits_mutex_;
-    std::map<std::pair<int, int>, std::pair<std::shared_ptr<group>, int>> splits_;
+    std::map<int, std::pair<std::shared_ptr<group>, int>> splits_; // by color: the group, ranks still to come
 };
 
 /// A post that its owner still has to wait for, or withdraw.
