@@ -46,10 +46,10 @@ TEST_CASE("cost formulas are the closed forms") {
         CHECK(cost_of(ring{}, s, true).rounds == m);
         CHECK(cost_of(all_gather{}, s, true).bytes == 2 * n * s.k() * m);
         CHECK(cost_of(all_gather{}, s, true).rounds == m);
-        for (const int c : {1, 2, 3}) {
-            const auto streamed = cost_of(all_gather{c}, s, true);
+        for (const std::size_t c : std::vector<std::size_t>{1, 2, 3}) {
+            const auto streamed = cost_of(all_gather{static_cast<int>(c)}, s, true);
             CHECK(streamed.bytes == 2 * n * s.k() * m);
-            CHECK(streamed.rounds == m + (m + static_cast<std::size_t>(c) - 1) / static_cast<std::size_t>(c));
+            CHECK(streamed.rounds == m + (m + c - 1) / c);
         }
         if (s.Hkv >= P) {
             CHECK(cost_of(ulysses<>{}, s, false).bytes == (2 * s.h() + 2 * s.k()) * n * m / P);
@@ -86,8 +86,8 @@ TEST_CASE("MiB a rank, forward: H = 32, d = 128, Hkv = 8, N = 131072, two bytes 
 }
 
 TEST_CASE("ulysses sends less than ring exactly when P > g + 1") {
-    for (const std::size_t g : {1, 2, 4, 7})
-        for (const std::size_t P : {2, 3, 4, 5, 8, 9}) {
+    for (const std::size_t g : std::vector<std::size_t>{1, 2, 4, 7})
+        for (const std::size_t P : std::vector<std::size_t>{2, 3, 4, 5, 8, 9}) {
             const sizes s{P * g, P, P * g, P, 4};
             const auto a = cost_of(ulysses<>{}, s, false).bytes, b = cost_of(ring{}, s, false).bytes;
             CHECK((a < b) == (P > g + 1));
