@@ -16,6 +16,17 @@ std::size_t times(const std::string& text, const std::string& part) {
     return count;
 }
 
+void must_refuse(const directory& d, int ranks, const std::string& arguments, const std::string& part) {
+    const auto before = d.names();
+    const outcome r = run_program_mpi(d, ranks, arguments);
+    INFO(arguments << "\n" << r.out << r.err);
+    CHECK(r.status == 2);
+    CHECK(times(r.err, "seqpar-mpi: ") == 1);
+    CHECK(times(r.err, part) == 1);
+    CHECK(r.out.empty());
+    CHECK(d.names() == before);
+}
+
 } // namespace
 
 TEST_CASE("under mpirun the results are the same bits as on threads") {
@@ -59,55 +70,69 @@ TEST_CASE("under mpirun a refusal is told once, by all ranks at once") {
     if (program_mpi.empty()) return;
     const directory d;
     inputs(1, 9, 9, 4, 2, 8, 8).write(d);
-    const auto before = d.names();
-    const auto must_refuse = [&](int ranks, const std::string& arguments, const std::string& part) {
-        const outcome r = run_program_mpi(d, ranks, arguments);
-        INFO(arguments << "\n" << r.out << r.err);
-        CHECK(r.status == 2);
-        CHECK(times(r.err, "seqpar-mpi: ") == 1);
-        CHECK(times(r.err, part) == 1);
-        CHECK(r.out.empty());
-        CHECK(d.names() == before);
-    };
     const std::string attend = "attend q.npy k.npy v.npy -o o.npy ";
-    must_refuse(2, attend + "--strategy ring --ranks 3", "--ranks 3 differs from the 2 ranks");
-    must_refuse(2, "attend q.npy k.npy none.npy -o o.npy --strategy ring", "none.npy: there is no such file");
-    must_refuse(3, attend + "--strategy ulysses:2/ring", "degree 2 does not fit 3 ranks");
+    must_refuse(d, 2, attend + "--strategy ring --ranks 3", "--ranks 3 differs from the 2 ranks");
+    must_refuse(d, 2, "attend q.npy k.npy none.npy -o o.npy --strategy ring", "none.npy: there is no such file");
 
     const outcome help = run_program_mpi(d, 2, "attend --help");
     CHECK(help.status == 0);
     CHECK(times(help.out, "Usage: seqpar-mpi attend") == 1);
 }
 
-TEST_CASE("what is wrong on one rank alone is refused on all") {
+/// Runs with the files of rank 1 in a directory of its own.
+class two_places {
+public:
+    two_places() {
+        inputs(1, 9, 9, 4, 2, 8, 8).write(d);
+        REQUIRE(run_command(d, "mkdir here there && cp *.npy here && cp *.npy there").status == 0);
+    }
+
+    [[nodiscard]] outcome attend() const {
+        set_mpi_environment();
+        return run_command(
+            d, "'" + mpiexec +
+                   R"(' -n 3 sh -c 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then cd there; else cd here; fi; exec )" +
+                   program_mpi + " attend q.npy k.npy v.npy -o o.npy --strategy ring'");
+    }
+    void must_refuse(const std::string& part) const {
+        const outcome r = attend();
+        INFO(r.out << r.err);
+        CHECK(r.status == 2);
+        CHECK(times(r.err, part) == 1);
+        CHECK(times(r.err, "seqpar-mpi: ") == 1);
+        CHECK(run_command(d, "ls -A here").out == "k.npy\nq.npy\nv.npy\n");
+    }
+
+    directory d;
+};
+
+TEST_CASE("a file that is missing on one rank is refused on all") {
+    if (program_mpi.empty()) return;
+    const two_places run;
+    std::filesystem::remove(run.d / "there/v.npy");
+    run.must_refuse("rank 1: v.npy: there is no such file");
+}
+
+TEST_CASE("files that differ in shape or type between ranks are refused", "[slow]") {
+    if (program_mpi.empty()) return;
+    const two_places run;
+    write_npy(run.d / "there/v.npy", random_array({1, 9, 2, 6}, 9));
+    run.must_refuse("rank 1 has head_dim of V 6 and rank 0 has 8");
+    for (const char* name : {"q", "k", "v"}) {
+        array wide = read_npy(run.d / (std::string("here/") + name + ".npy"));
+        wide.type = "<f8";
+        write_npy(run.d / (std::string("there/") + name + ".npy"), wide);
+    }
+    run.must_refuse("different types");
+}
+
+TEST_CASE("what the library, the command line and the disk refuse is told once under mpirun", "[slow]") {
     if (program_mpi.empty()) return;
     const directory d;
     inputs(1, 9, 9, 4, 2, 8, 8).write(d);
-    const outcome setup = run_command(d, "mkdir here there && cp q.npy k.npy v.npy here && cp q.npy k.npy there");
-    REQUIRE(setup.status == 0);
-    const std::string where = R"(if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then cd there; else cd here; fi; exec )";
-    const auto in_two_places = [&] {
-        return run_command(d, "'" + mpiexec + "' -n 3 sh -c '" + where + program_mpi +
-                                  " attend q.npy k.npy v.npy -o o.npy --strategy ring'");
-    };
-    const outcome missing = in_two_places();
-    INFO(missing.out << missing.err);
-    CHECK(missing.status == 2);
-    CHECK(times(missing.err, "rank 1: v.npy: there is no such file") == 1);
-    // another array of the same shape is not to be known; one of another shape, or type, is
-    write_npy(d / "there/v.npy", random_array({1, 9, 2, 6}, 9));
-    const outcome shape = in_two_places();
-    INFO(shape.out << shape.err);
-    CHECK(shape.status == 2);
-    CHECK(times(shape.err, "rank 1 has head_dim of V 6 and rank 0 has 8") == 1);
-    for (const char* name : {"q", "k", "v"}) {
-        array wide = read_npy(d / (std::string("here/") + name + ".npy"));
-        wide.type = "<f8";
-        write_npy(d / (std::string("there/") + name + ".npy"), wide);
-    }
-    const outcome type = in_two_places();
-    INFO(type.out << type.err);
-    CHECK(type.status == 2);
-    CHECK(contains(type.err, "different types"));
-    CHECK(run_command(d, "ls -A here").out == "k.npy\nq.npy\nv.npy\n");
+    const std::string attend = "attend q.npy k.npy v.npy -o o.npy ";
+    must_refuse(d, 2, attend, "serial attention holds the whole sequence on 1 rank");
+    must_refuse(d, 3, attend + "--strategy ulysses:2/ring", "degree 2 does not fit 3 ranks");
+    must_refuse(d, 2, "attend q.npy k.npy v.npy -o nowhere/o.npy --strategy ring", "nowhere/o.npy: cannot be written");
+    must_refuse(d, 2, "attend q.npy k.npy", "is required");
 }

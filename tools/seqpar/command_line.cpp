@@ -1,0 +1,241 @@
+#include "command_line.hpp"
+
+#include "choices.hpp"
+#include "words.hpp"
+
+#include <seqpar/core/error.hpp>
+#include <seqpar/version.hpp>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace seqpar::tool {
+namespace {
+
+constexpr const char* about = "Sequence-parallel attention: one attention over a sequence that is sharded over ranks.";
+
+constexpr const char* examples = R"(
+Examples:
+  {0} embed book.txt -o data --heads 8 --head-dim 64 --max-tokens 16384
+  {0} attend data/q.npy data/k.npy data/v.npy -o out.npy --causal
+  {0} verify data/q.npy data/k.npy data/v.npy --strategy ulysses:2/ring --ranks 4 --layout zigzag
+  {0} compare data/q.npy data/k.npy data/v.npy --ranks 4 --causal --json table.json
+
+Exit status: 0 right, 1 a verification failed, 2 refused.)";
+
+constexpr const char* strategies_help =
+    "serial, ulysses[:degree][/inner], all-gather[:stream=c] or ring, as in ulysses:2/ring";
+
+/// Option values are read as text: what is wrong with them is said in the same words everywhere.
+struct embed_texts {
+    std::string text, directory, heads, head_dim, seed = "1";
+    std::optional<std::string> kv_heads, max_tokens;
+};
+
+struct attention_texts {
+    std::string q, k, v, layout = "contiguous", kernel = "flash", format = "bshd", threads = "1";
+    std::optional<std::string> out, lse, json, strategy, ranks, scale;
+    score_request score;
+};
+
+void add_embed(CLI::App& program, embed_texts& to) {
+    CLI::App& c = *program.add_subcommand("embed", "Make q.npy, k.npy, v.npy of the bytes of a text: seeded embedding, "
+                                                   "rotary positions, seeded projections");
+    c.add_option("TEXTFILE", to.text, "text; a token is a byte")->required()->type_name("");
+    c.add_option("-o,--out", to.directory, "directory for q.npy, k.npy, v.npy (float32, [1, tokens, heads, head_dim])")
+        ->required()
+        ->type_name("DIR");
+    c.add_option("--heads", to.heads, "heads of Q")->required()->type_name("H");
+    c.add_option("--kv-heads", to.kv_heads, "heads of K and V; heads is a multiple of it (default: heads)")
+        ->type_name("G");
+    c.add_option("--head-dim", to.head_dim, "length of a head's vectors")->required()->type_name("D");
+    c.add_option("--max-tokens", to.max_tokens, "take no more bytes of the text than that (default: all)")
+        ->type_name("N");
+    c.add_option("--seed", to.seed, "of embedding and projections (default: 1)")->type_name("S");
+}
+
+void add_attention(CLI::App& program, attention_texts& to, const char* name, const char* description) {
+    CLI::App& c = *program.add_subcommand(name, description);
+    const std::string what = name;
+    c.add_option("Q", to.q, ".npy of float32 or float64, [batch, seq, heads, head_dim]")->required()->type_name("");
+    c.add_option("K", to.k, ".npy of the same type, [batch, key seq, kv_heads, head_dim]")->required()->type_name("");
+    c.add_option("V", to.v, ".npy of the same type, [batch, key seq, kv_heads, head_dim of V]")
+        ->required()
+        ->type_name("");
+    if (what == "compare") {
+        c.add_option("--strategy", to.strategy,
+                     std::string("compare only these, separated by commas (default: all that apply): ") +
+                         strategies_help)
+            ->type_name("S,S");
+        c.add_option("--json", to.json, "write the table to this file, too")->type_name("FILE");
+    } else {
+        CLI::Option* out = c.add_option("-o,--out", to.out, "write the output to this .npy file")->type_name("OUT");
+        if (what == "attend") out->required();
+        c.add_option("--lse", to.lse, "write log-sum-exp to this .npy file, [batch, heads, seq]")->type_name("FILE");
+        c.add_option("--strategy", to.strategy, std::string(strategies_help) + " (default: serial)")->type_name("S");
+    }
+    c.add_option("--ranks", to.ranks, "1 to 1024 ranks (default: 1; under mpirun the job's size)")->type_name("P");
+    c.add_option("--layout", to.layout,
+                 "which rank holds which rows: contiguous, zigzag, striped (default: contiguous)")
+        ->type_name("NAME");
+    c.add_option("--kernel", to.kernel, "flash, reference (default: flash)")->type_name("NAME");
+    c.add_flag("--causal", to.score.causal, "a query at position p sees the keys at positions <= p");
+    c.add_option("--align", to.score.align,
+                 "where query 0 stands: top-left (at key 0), bottom-right (at key Nk - Nq) "
+                 "(default: top-left)")
+        ->type_name("NAME");
+    c.add_option("--q-offset", to.score.q_offset, "query i stands at position i + n; may be negative (default: 0)")
+        ->type_name("n");
+    c.add_option("--window", to.score.window,
+                 "L,R: keys from p - L to p + R, both included; -1 is open (default: open)")
+        ->type_name("L,R");
+    c.add_option("--scale", to.scale, "factor of q.k (default: 1/sqrt(head_dim))")->type_name("s");
+    c.add_option("--format", to.format, "order of the files' extents: bshd, bhsd (default: bshd)")->type_name("NAME");
+    c.add_option("--threads-per-rank", to.threads, "threads that a rank computes with, 1 to 1024 (default: 1)")
+        ->type_name("t");
+}
+
+[[nodiscard]] embed_command read(const embed_texts& from) {
+    constexpr index_t most = 1 << 20;
+    embed_command to;
+    to.text = from.text;
+    to.directory = from.directory;
+    to.heads = whole_number("--heads", from.heads, 1, most);
+    to.kv_heads = from.kv_heads ? whole_number("--kv-heads", *from.kv_heads, 1, most) : to.heads;
+    if (to.heads % to.kv_heads != 0) {
+        index_t near = std::min(to.kv_heads, to.heads);
+        while (to.heads % near != 0) --near;
+        throw refusal(fmt::format("--heads {} is no multiple of --kv-heads {}: nearest that fits is --kv-heads {}",
+                                  to.heads, to.kv_heads, near));
+    }
+    to.head_dim = whole_number("--head-dim", from.head_dim, 1, most);
+    if (from.max_tokens) to.max_tokens = whole_number("--max-tokens", *from.max_tokens, 0, index_t{1} << 40);
+    to.seed = static_cast<std::uint64_t>(whole_number("--seed", from.seed, 0, std::numeric_limits<index_t>::max()));
+    return to;
+}
+
+[[nodiscard]] attention_command read(const attention_texts& from, attention_command::kind what) {
+    static constexpr std::array<std::string_view, 2> formats{"bshd", "bhsd"};
+    attention_command to{what,
+                         from.q,
+                         from.k,
+                         from.v,
+                         from.out,
+                         from.lse,
+                         from.json,
+                         {},
+                         {},
+                         {layout_named(from.layout),
+                          score_of(from.score),
+                          kernel_named(from.kernel),
+                          kernel_text(from.kernel),
+                          {},
+                          format::bshd,
+                          1}};
+    if (what == attention_command::kind::compare) {
+        if (from.strategy) to.strategies = strategy_name::parse_list(*from.strategy);
+    } else {
+        to.strategies.push_back(strategy_name::parse(from.strategy.value_or("serial")));
+    }
+    if (from.ranks) to.ranks = static_cast<int>(whole_number("--ranks", *from.ranks, 1, 1024));
+    if (from.scale) to.how.scale = real_number("--scale", *from.scale);
+    if (choice("--format", from.format, formats) == 1) to.how.order = format::bhsd;
+    to.how.threads_per_rank = static_cast<int>(whole_number("--threads-per-rank", from.threads, 1, 1024));
+    return to;
+}
+
+/// The arguments, last first as CLI11 wants them. A number that begins with a minus would be taken for an option: it is
+/// tied to the option that it belongs to.
+[[nodiscard]] std::vector<std::string> arguments(int argc, const char* const* argv) {
+    static constexpr std::array<std::string_view, 4> may_be_negative{"--scale", "--window", "--q-offset", "--ranks"};
+    std::vector<std::string> all;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view next = argv[i];
+        const bool negative = next.size() > 1 && next[0] == '-' && next[1] != '-';
+        if (negative && !all.empty() && std::ranges::find(may_be_negative, all.back()) != may_be_negative.end())
+            all.back().append("=").append(next);
+        else
+            all.emplace_back(next);
+    }
+    std::ranges::reverse(all);
+    return all;
+}
+
+/// The refusal of an argument that the command does not know, if there is one.
+void refuse_unknown(const CLI::App& program, const CLI::App& within) {
+    for (const std::string& argument : program.remaining(true)) {
+        const std::string name = argument.substr(0, argument.find('='));
+        std::vector<std::string> known;
+        if (name.front() == '-')
+            for (const CLI::Option* option : within.get_options())
+                for (const std::string& word : option->get_lnames()) known.push_back("--" + word);
+        else if (&within == &program)
+            for (const CLI::App* other : within.get_subcommands({})) known.push_back(other->get_name());
+        const std::vector<std::string_view> words(known.begin(), known.end());
+        if (words.empty()) throw refusal(fmt::format("'{}' is one argument too many", argument));
+        if (name.front() != '-')
+            throw refusal(fmt::format("unknown command '{}': allowed are {}; nearest is {}", argument, list(words),
+                                      nearest(name, words)));
+        const bool is_long = name.size() > 2;
+        throw refusal(fmt::format("unknown option '{}'{}; see {}{} --help", argument,
+                                  is_long ? fmt::format(": nearest is {}", nearest(name, words)) : "",
+                                  program.get_name(), &within == &program ? "" : " " + within.get_name()));
+    }
+}
+
+} // namespace
+
+command read_command_line(int argc, const char* const* argv, const std::string& program) {
+    CLI::App app(about, program);
+    app.set_version_flag("--version", fmt::format("{} {} ({} {}; kernel {})", program, version_string,
+#if defined(__clang__)
+                                                  "clang++", __clang_version__,
+#else
+                                                  "g++", __VERSION__,
+#endif
+                                                  kernel_text("flash")));
+    app.require_subcommand(0, 1);
+    app.footer(fmt::format(fmt::runtime(examples), program));
+    app.get_formatter()->column_width(28);
+
+    embed_texts embed;
+    std::array<attention_texts, 3> texts;
+    add_embed(app, embed);
+    add_attention(app, texts[0], "attend", "Compute attention and write it");
+    add_attention(app, texts[1], "verify",
+                  "Compute attention and judge it against serial and against the definition in double");
+    add_attention(app, texts[2], "compare", "Run every strategy that applies, verified, and print a table");
+
+    const auto chosen = [&]() -> const CLI::App& {
+        const std::vector<CLI::App*> all = app.get_subcommands();
+        return all.empty() ? app : *all.front();
+    };
+    try {
+        app.parse(arguments(argc, argv));
+    } catch (const CLI::CallForVersion& version) {
+        return nothing_to_do{version.what(), 0};
+    } catch (const CLI::CallForHelp&) {
+        return nothing_to_do{app.help(), 0};
+    } catch (const CLI::ParseError& problem) {
+        const CLI::App& within = chosen();
+        refuse_unknown(app, within);
+        throw refusal(fmt::format("{}; see {}{}{} --help", problem.what(), program, &within == &app ? "" : " ",
+                                  &within == &app ? "" : within.get_name()));
+    }
+
+    const std::string name = chosen().get_name();
+    if (name == "embed") return read(embed);
+    if (name == "attend") return read(texts[0], attention_command::kind::attend);
+    if (name == "verify") return read(texts[1], attention_command::kind::verify);
+    if (name == "compare") return read(texts[2], attention_command::kind::compare);
+    return nothing_to_do{app.help(), 2};
+}
+
+} // namespace seqpar::tool

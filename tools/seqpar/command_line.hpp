@@ -1,0 +1,21 @@
+#pragma once
+
+#include "settings.hpp"
+
+#include <string>
+#include <variant>
+
+namespace seqpar::tool {
+
+/// There is nothing to compute: a text to show, and the exit status.
+struct nothing_to_do {
+    std::string text;
+    int status = 0;
+};
+
+using command = std::variant<nothing_to_do, embed_command, attention_command>;
+
+/// What the command line asks for. @throws refusal if it is malformed
+[[nodiscard]] command read_command_line(int argc, const char* const* argv, const std::string& program);
+
+} // namespace seqpar::tool

@@ -1,0 +1,112 @@
+#pragma once
+
+#include "agree.hpp"
+#include "comparison.hpp"
+#include "in_agreement.hpp"
+#include "measured_run.hpp"
+#include "output_file.hpp"
+#include "progress.hpp"
+#include "referee.hpp"
+#include "units.hpp"
+
+#include <seqpar/layout/contiguous.hpp>
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace seqpar::tool {
+
+/// The strategies of one compare: serial, which all others are measured against, and those asked for or all that apply.
+[[nodiscard]] inline std::vector<strategy_name> strategies_to_compare(const attention_command& c, int ranks,
+                                                                      index_t heads) {
+    if (c.strategies.empty()) return strategies_that_apply(ranks, heads);
+    std::vector<strategy_name> all{strategy_name::parse("serial")};
+    for (const strategy_name& s : c.strategies)
+        if (!s.is_serial()) all.push_back(s);
+    return all;
+}
+
+/// One row: the strategy on all ranks, or serial on rank 0 by itself, judged on rank 0. Collective.
+template <class T, communicator C>
+[[nodiscard]] comparison_row compare_one(C& comm, const strategy_name& strategy, const attention_command& c,
+                                         const whole_inputs<T>& in,
+                                         std::optional<judge<T, any_kernel, any_score>>& referee, progress& shown) {
+    comparison_row row;
+    row.strategy = strategy.text();
+    const auto judge_it = [&](const measured_run<T>& run) {
+        row.cost = run.cost;
+        if (comm.rank() != 0) return;
+        if (!referee) {
+            shown.say("computing serial and the definition");
+            referee.emplace(make_judge<T>(c.how, run.scale, comm.size(), in));
+        }
+        shown.say("judging " + strategy.text());
+        row.judged = referee->compare(run.out.view(), run.lse.view());
+    };
+    if (strategy.is_serial()) {
+        C alone = comm.split(comm.rank() == 0 ? 0 : 1, comm.rank());
+        if (comm.rank() == 0) judge_it(run_measured<T>(alone, strategy, contiguous{}, c.how, true, in, true));
+    } else {
+        judge_it(run_measured<T>(comm, strategy, c.how.layout, c.how, true, in, true));
+    }
+    await_rank_0(comm);
+    return row;
+}
+
+/// The command compare. Returns the exit status. Collective.
+template <class T, class World>
+[[nodiscard]] int compare(World& world, const attention_command& c, const whole_inputs<T>& in) {
+    std::optional<output_file> json;
+    speaker_in_agreement(world, [&] {
+        if (c.json) json.emplace(*c.json);
+    });
+    const std::vector<strategy_name> strategies = strategies_to_compare(c, world.ranks(), in.shape().heads);
+    for (const strategy_name& s : strategies) s.check(s.is_serial() ? 1 : world.ranks());
+
+    comparison all;
+    all.shape = in.shape();
+    all.type = element_traits<T>::name;
+    all.world = World::name;
+    all.ranks = world.ranks();
+    all.threads_per_rank = c.how.threads_per_rank;
+    all.layout = c.how.layout.name(), all.score = c.how.score.name(), all.kernel = c.how.kernel_text;
+    all.scale = c.how.scale.value_or(1 / std::sqrt(static_cast<double>(all.shape.dim)));
+
+    int status = 0;
+    {
+        progress shown(world.speaks());
+        world.run([&](auto comm) {
+            std::optional<judge<T, any_kernel, any_score>> referee; // on rank 0
+            std::vector<comparison_row> rows;
+            for (const strategy_name& strategy : strategies) {
+                if (comm.rank() == 0)
+                    shown.say(fmt::format("{}, {} ({} of {})", strategy.text(),
+                                          ranks_text(strategy.is_serial() ? 1 : comm.size()), rows.size() + 1,
+                                          strategies.size()));
+                rows.push_back(compare_one<T>(comm, strategy, c, in, referee, shown));
+            }
+            if (comm.rank() == 0) all.rows = std::move(rows);
+            const int mine = share(comm, comm.rank() == 0 && !all.verified() ? 1 : 0);
+            if (comm.rank() == 0 || !world.speaks()) status = mine;
+        });
+    }
+    if (world.speaks()) fmt::print("{}", all.text());
+    std::fflush(stdout);
+    speaker_in_agreement(world, [&] {
+        if (!json) return;
+        std::ofstream file(json->beside());
+        file << all.json() << std::flush;
+        if (!file) throw refusal(json->path() + ": cannot be written: the disk did not take all of it");
+        json->commit();
+    });
+    return status;
+}
+
+} // namespace seqpar::tool

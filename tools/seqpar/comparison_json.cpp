@@ -1,0 +1,81 @@
+#include "comparison.hpp"
+
+#include <seqpar/version.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+#include <string>
+#include <thread>
+
+namespace seqpar::tool {
+namespace {
+
+using nlohmann::ordered_json;
+
+[[nodiscard]] std::string processor() {
+    std::ifstream info("/proc/cpuinfo");
+    for (std::string line; std::getline(info, line);)
+        if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos)
+            return line.substr(line.find(": ") + 2);
+    return "unknown";
+}
+
+[[nodiscard]] ordered_json of(const accounts& cost, std::size_t plan::cost::*what) {
+    const accounts::summary counted = cost.of(&account::counted, what), predicted = cost.of(&account::predicted, what);
+    return {{"counted", {{"max_per_rank", counted.largest}, {"total", counted.total}}},
+            {"predicted", {{"max_per_rank", predicted.largest}, {"total", predicted.total}}},
+            {"equal_on_every_rank", cost.exact(what)}};
+}
+
+[[nodiscard]] ordered_json of(const report::element& e) {
+    return {{"batch", e.batch}, {"row", e.row}, {"head", e.head}, {"component", e.component}};
+}
+
+[[nodiscard]] ordered_json of(const comparison_row& row, double serial) {
+    const report& r = row.judged;
+    const double time = row.cost.seconds();
+    return {{"strategy", row.strategy},
+            {"seconds", time},
+            {"speed_against_serial", time > 0 ? ordered_json(serial / time) : ordered_json()},
+            {"bytes_sent", of(row.cost, &plan::cost::bytes)},
+            {"messages_sent", of(row.cost, &plan::cost::messages)},
+            {"peak_extra_memory", of(row.cost, &plan::cost::memory)},
+            {"max_abs_error", r.max_abs_error},
+            {"max_rel_error", r.max_rel_error},
+            {"share_of_bound", r.worst_ratio},
+            {"bound_at_worst", r.bound},
+            {"worst", of(r.worst)},
+            {"max_from_serial", r.max_from_serial},
+            {"same_bits_as_serial", r.same_bits_as_serial},
+            {"rows", r.rows},
+            {"rows_judged", r.rows_judged},
+            {"faults", row.cost.faults()},
+            {"verified", row.verified()}};
+}
+
+} // namespace
+
+std::string comparison::json() const {
+    ordered_json all;
+    all["seqpar"] = version_string;
+    all["machine"] = {{"processor", processor()}, {"hardware_threads", std::thread::hardware_concurrency()}};
+    all["shape"] = {{"batch", shape.batch},     {"queries", shape.queries},   {"keys", shape.keys},
+                    {"heads", shape.heads},     {"kv_heads", shape.kv_heads}, {"head_dim", shape.dim},
+                    {"head_dim_v", shape.dim_v}};
+    all["scheme"] = {{"type", type == "double" ? "float64" : "float32"},
+                     {"ranks", ranks},
+                     {"communicator", world},
+                     {"threads_per_rank", threads_per_rank},
+                     {"layout", layout},
+                     {"score", score},
+                     {"kernel", kernel},
+                     {"scale", scale}};
+    const double serial = rows.empty() ? 0 : rows.front().cost.seconds();
+    all["rows"] = ordered_json::array();
+    for (const comparison_row& row : rows) all["rows"].push_back(of(row, serial));
+    all["verified"] = verified();
+    return all.dump(2) + '\n';
+}
+
+} // namespace seqpar::tool

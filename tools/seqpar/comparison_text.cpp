@@ -1,0 +1,64 @@
+#include "comparison.hpp"
+#include "text_table.hpp"
+#include "units.hpp"
+
+#include <fmt/format.h>
+
+#include <thread>
+
+namespace seqpar::tool {
+namespace {
+
+[[nodiscard]] std::string number(std::size_t n) { return std::to_string(n); }
+
+/// The most of any rank as counted, and how that stands to what was predicted.
+[[nodiscard]] std::string against_prediction(const accounts& cost, std::size_t plan::cost::*what, bool tolerant,
+                                             std::string (*text)(std::size_t)) {
+    const std::size_t counted = cost.of(&account::counted, what).largest,
+                      predicted = cost.of(&account::predicted, what).largest;
+    if (cost.exact(what)) return text(counted) + " =";
+    const bool near = tolerant && cost.faults().empty();
+    return fmt::format("{} {} {}", text(counted), near ? "~" : "!=", text(predicted));
+}
+
+} // namespace
+
+std::string comparison::text() const {
+    std::string all = fmt::format("{}; scale {:.4g}\n{}; layout {}; kernel {}\n", describe(shape, type), scale, score,
+                                  layout, kernel);
+    const std::size_t threads = static_cast<std::size_t>(threads_per_rank), cores = std::thread::hardware_concurrency();
+    all += fmt::format("{} ({}) of {}, on {}; serial on 1 rank\n\n", ranks_text(ranks), world,
+                       plural(threads, "thread"), plural(cores, "core"));
+    std::vector<std::vector<std::string>> table{
+        {"strategy", "time", "speed", "sent", "messages", "memory", "max error", "of bound", "rows judged", "verdict"}};
+    const double serial = rows.empty() ? 0 : rows.front().cost.seconds();
+    for (const comparison_row& row : rows) {
+        const report& r = row.judged;
+        const double time = row.cost.seconds();
+        table.push_back(
+            {row.strategy, seconds_text(time), time > 0 ? fmt::format("{:.2f}x", serial / time) : "-",
+             against_prediction(row.cost, &plan::cost::bytes, false, bytes_text),
+             against_prediction(row.cost, &plan::cost::messages, false, number),
+             against_prediction(row.cost, &plan::cost::memory, true, bytes_text),
+             fmt::format("{:.2e}", r.max_abs_error), fmt::format("{:.3f}", r.worst_ratio),
+             r.rows_judged == r.rows ? fmt::format("all {}", r.rows) : fmt::format("{} of {}", r.rows_judged, r.rows),
+             row.verified() ? "verified" : "FAILED"});
+    }
+    all += text_table(table);
+    all += "\nspeed: against serial. sent, messages, memory: the most of any rank, as counted; = as predicted, to the "
+           "last one\n"
+           "(~ nearly). memory: at the peak, beyond the rank's own tensors. max error: against the definition in "
+           "double.\n";
+
+    std::vector<std::string> failed;
+    for (const comparison_row& row : rows) {
+        if (row.verified()) continue;
+        failed.push_back(row.strategy);
+        for (const std::string& fault : row.cost.faults()) all += fmt::format("{}: {}\n", row.strategy, fault);
+        if (!row.judged.passed) all += fmt::format("{}: {}\n", row.strategy, row.judged.text());
+    }
+    if (failed.empty()) return all + fmt::format("all {} schemes verified\n", rows.size());
+    return all + fmt::format("FAILED: {} of {} schemes: {}\n", failed.size(), rows.size(), fmt::join(failed, ", "));
+}
+
+} // namespace seqpar::tool

@@ -1,0 +1,16 @@
+// seqpar: the ranks are threads of this process.
+
+#include "failure.hpp"
+#include "program.hpp"
+#include "thread_world.hpp"
+
+int main(int argc, char** argv) {
+    using namespace seqpar::tool;
+    try {
+        thread_world world;
+        return finish_output(run_program(world, argc, argv, "seqpar"));
+    } catch (...) {
+        fmt::print(stderr, "seqpar: {}\n", failure_text());
+        return refused;
+    }
+}

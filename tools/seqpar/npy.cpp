@@ -1,0 +1,183 @@
+#include "npy.hpp"
+
+#include "file_trouble.hpp"
+
+#include <seqpar/core/error.hpp>
+
+#include <fmt/format.h>
+#include <xtensor/xadapt.hpp>
+#include <xtensor/xnpy.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string_view>
+#include <vector>
+
+namespace seqpar::tool {
+namespace {
+
+[[noreturn]] void refuse(const std::string& path, const std::string& why) { throw refusal(path + ": " + why); }
+
+/// The value of a key of the header's dictionary, up to `end` (included).
+[[nodiscard]] std::string_view value_of(std::string_view header, std::string_view key, char end) {
+    const std::size_t at = header.find(fmt::format("'{}':", key));
+    if (at == std::string_view::npos) return {};
+    std::string_view rest = header.substr(at + key.size() + 3);
+    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+    const std::size_t last = rest.find(end, 1);
+    return last == std::string_view::npos ? std::string_view{} : rest.substr(0, last + 1);
+}
+
+[[nodiscard]] bool type_of(const std::string& path, std::string_view descr) {
+    if (descr == "'<f4'") return false;
+    if (descr == "'<f8'") return true;
+    const std::string_view type = descr.size() > 2 ? descr.substr(1, descr.size() - 2) : descr;
+    const char* hint = type == ">f4" || type == ">f8" ? " (this one is big-endian)" : "";
+    refuse(path, fmt::format("elements are of type '{}'{}: allowed are <f4 (float32) and <f8 (float64)", type, hint));
+}
+
+/// The extents in "(1, 2, 3, 4)".
+[[nodiscard]] std::array<index_t, 4> shape_of(const std::string& path, std::string_view tuple) {
+    std::vector<index_t> all;
+    std::string_view rest = tuple.substr(1, tuple.size() - 2);
+    while (rest.find_first_not_of(' ') != std::string_view::npos) {
+        rest.remove_prefix(rest.find_first_not_of(' '));
+        index_t extent = 0;
+        const auto [end, problem] = std::from_chars(rest.data(), rest.data() + rest.size(), extent);
+        if (problem == std::errc::invalid_argument) refuse(path, fmt::format("its shape {} is malformed", tuple));
+        if (problem != std::errc{} || extent < 0)
+            refuse(path, fmt::format("its shape {} has an extent that is negative or too large", tuple));
+        all.push_back(extent);
+        rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
+        rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+        if (!rest.empty() && rest.front() != ',') refuse(path, fmt::format("its shape {} is malformed", tuple));
+        if (!rest.empty()) rest.remove_prefix(1);
+    }
+    if (all.size() != 4)
+        refuse(path,
+               fmt::format("its shape {} has {} extents: 4 are needed, [batch, seq, heads, head_dim] (with --format "
+                           "bhsd: [batch, heads, seq, head_dim])",
+                           tuple, all.size()));
+    return {all[0], all[1], all[2], all[3]};
+}
+
+/// Bytes of an array, or nothing if they are too many to be counted.
+[[nodiscard]] std::optional<std::uintmax_t> bytes_of(const npy_header& h) {
+    std::uintmax_t bytes = h.is_double ? 8 : 4;
+    // An extent of zero must not hide others whose product nobody can count.
+    for (const index_t extent : h.shape)
+        if (__builtin_mul_overflow(bytes, static_cast<std::uintmax_t>(std::max(extent, index_t{1})), &bytes)) return {};
+    if (bytes > static_cast<std::uintmax_t>(std::numeric_limits<index_t>::max())) return {};
+    return std::ranges::find(h.shape, 0) != h.shape.end() ? 0 : bytes;
+}
+
+[[nodiscard]] std::array<index_t, 4> dense(const npy_header& h) {
+    std::array<index_t, 4> step{};
+    index_t next = 1;
+    for (std::size_t i = 0; i < 4; ++i) {
+        const std::size_t at = h.fortran_order ? i : 3 - i;
+        step[at] = next;
+        next *= h.shape[at];
+    }
+    return step;
+}
+
+} // namespace
+
+npy_header check_npy(const std::string& path) {
+    const std::uintmax_t size = size_of_readable_file(path);
+    if (size == 0) refuse(path, "the file is empty: an .npy file is needed");
+    std::ifstream in(path, std::ios::binary);
+    std::array<unsigned char, 12> start{};
+    in.read(reinterpret_cast<char*>(start.data()), 10);
+    constexpr std::string_view magic = "\x93NUMPY";
+    if (in.gcount() < static_cast<std::streamsize>(magic.size()) ||
+        !std::equal(magic.begin(), magic.end(), start.begin(),
+                    [](char a, unsigned char b) { return static_cast<unsigned char>(a) == b; }))
+        refuse(path, "this is no .npy file: it does not begin with \\x93NUMPY");
+    if (in.gcount() < 10) refuse(path, fmt::format("the file is cut off within its header, at byte {}", size));
+    const int version = start[6];
+    if ((version != 1 && version != 2) || start[7] != 0)
+        refuse(path, fmt::format("version {}.{} of the .npy format: allowed are 1.0 and 2.0", start[6], start[7]));
+    std::uintmax_t length = start[8] + 256U * start[9], begin = 10;
+    if (version == 2) {
+        in.read(reinterpret_cast<char*>(start.data()) + 10, 2);
+        length += (static_cast<std::uintmax_t>(start[10]) << 16) + (static_cast<std::uintmax_t>(start[11]) << 24);
+        begin = 12;
+    }
+    if (size < begin || length > size - begin)
+        refuse(path, fmt::format("the file is cut off within its header: {} bytes are declared and {} are there",
+                                 length, size < begin ? 0 : size - begin));
+    std::string text(static_cast<std::size_t>(length), '\0');
+    in.read(text.data(), static_cast<std::streamsize>(length));
+    if (!in) refuse(path, "its header cannot be read");
+
+    const std::string_view descr = value_of(text, "descr", '\''), order = value_of(text, "fortran_order", ','),
+                           shape = value_of(text, "shape", ')');
+    const bool ordered = order == "True," || order == "False,";
+    if (descr.empty() || descr.front() != '\'' || shape.empty() || shape.front() != '(' || !ordered)
+        refuse(path, "its header is malformed: 'descr', 'fortran_order' and 'shape' are needed, in this order");
+    npy_header header;
+    header.is_double = type_of(path, descr);
+    header.fortran_order = order == "True,";
+    header.shape = shape_of(path, shape);
+    const std::optional<std::uintmax_t> declared = bytes_of(header);
+    const std::uintmax_t there = size - begin - length;
+    if (!declared)
+        refuse(path, fmt::format("its shape {} is of more bytes than can be counted, and {} are there", shape, there));
+    if (*declared != there)
+        refuse(path, fmt::format("its shape {} takes {} bytes, and {} are there: the file is {}", shape, *declared,
+                                 there, there < *declared ? "cut off" : "too long"));
+    return header;
+}
+
+template <class T>
+npy_array<T> load_npy(const std::string& path, const npy_header& header, format order) {
+    using loaded = decltype(xt::load_npy<T>(path));
+    std::shared_ptr<const loaded> array;
+    try {
+        array = std::make_shared<const loaded>(xt::load_npy<T>(path));
+    } catch (const std::bad_alloc&) {
+        refuse(path, fmt::format("{} bytes do not fit in memory", *bytes_of(header)));
+    } catch (const std::runtime_error& why) {
+        refuse(path, fmt::format("xtensor cannot load it: {}", why.what()));
+    }
+    const std::array<index_t, 4>& n = header.shape;
+    const std::array<index_t, 4> step = dense(header);
+    const std::size_t seq = order == format::bshd ? 1 : 2, heads = 3 - seq;
+    const extents shape{n[0], n[seq], n[heads], n[3]};
+    const T* data = array->data();
+    return {std::move(array), {data, shape, strides{step[0], step[seq], step[heads], step[3]}}};
+}
+
+template <class T>
+void save_npy(const std::string& path, const T* data, std::span<const std::size_t> shape, const std::string& shown) {
+    const std::vector<std::size_t> extents(shape.begin(), shape.end());
+    std::size_t count = 1;
+    for (const std::size_t extent : extents) count *= extent;
+    std::error_code ignored;
+    try {
+        const T empty{}; // an array of nothing has no address, and xtensor wants one
+        xt::dump_npy(path, xt::adapt(count == 0 ? &empty : data, count, xt::no_ownership(), extents));
+    } catch (const std::runtime_error& why) {
+        refuse(shown, fmt::format("cannot be written: {}", why.what()));
+    }
+    // xtensor does not look whether the disk took it
+    const std::uintmax_t have = std::filesystem::file_size(path, ignored);
+    if (ignored || have < count * sizeof(T) + 16)
+        refuse(shown, fmt::format("cannot be written: {} bytes are needed and the disk took {}", count * sizeof(T),
+                                  ignored ? 0 : have));
+}
+
+template npy_array<float> load_npy(const std::string&, const npy_header&, format);
+template npy_array<double> load_npy(const std::string&, const npy_header&, format);
+template void save_npy(const std::string&, const float*, std::span<const std::size_t>, const std::string&);
+template void save_npy(const std::string&, const double*, std::span<const std::size_t>, const std::string&);
+
+} // namespace seqpar::tool

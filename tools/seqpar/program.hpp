@@ -1,0 +1,55 @@
+#pragma once
+
+#include "attend.hpp"
+#include "command_line.hpp"
+#include "compare.hpp"
+#include "embed.hpp"
+#include "in_agreement.hpp"
+#include "inputs.hpp"
+
+#include <seqpar/core/error.hpp>
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <variant>
+
+namespace seqpar::tool {
+
+/// Exit status of what is refused.
+inline constexpr int refused = 2;
+
+template <class T, class World>
+[[nodiscard]] int run_attention(World& world, const attention_command& c, const input_headers& headers) {
+    std::optional<whole_inputs<T>> in;
+    in_agreement(world, [&] { in.emplace(load_inputs<T>(c, headers)); });
+    return c.what == attention_command::kind::compare ? compare<T>(world, c, *in) : attend<T>(world, c, *in);
+}
+
+/// The program in a world: returns the exit status. Collective over its processes. What is refused is thrown.
+template <class World>
+[[nodiscard]] int run_program(World& world, int argc, const char* const* argv, const std::string& name) {
+    const command what = read_command_line(argc, argv, name);
+    if (const auto* told = std::get_if<nothing_to_do>(&what)) {
+        if (world.speaks()) fmt::print(told->status == 0 ? stdout : stderr, "{}\n", told->text);
+        return told->status;
+    }
+    if (const auto* c = std::get_if<embed_command>(&what)) {
+        speaker_in_agreement(world, [&] { fmt::print("{}\n", embed(*c)); });
+        return 0;
+    }
+    const auto& c = std::get<attention_command>(what);
+    world.settle(c.ranks);
+    input_headers headers;
+    in_agreement(world, [&] { headers = check_inputs(c); });
+    // Ranks that found different types in files of one name must not part ways here.
+    in_agreement(world, [&] {
+        if (!world.same(headers[0].is_double ? 1 : 0))
+            throw refusal(c.q + " is of different types on different ranks: all ranks must see the same files");
+    });
+    return headers[0].is_double ? run_attention<double>(world, c, headers) : run_attention<float>(world, c, headers);
+}
+
+} // namespace seqpar::tool

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <seqpar/strategy/all_gather.hpp>
+#include <seqpar/strategy/any_strategy.hpp>
+#include <seqpar/strategy/ring.hpp>
+#include <seqpar/strategy/serial.hpp>
+#include <seqpar/strategy/ulysses.hpp>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace seqpar::tool {
+
+/// A strategy as it is written on the command line: name[:option][/inner].
+///
+///     serial   ulysses[:degree][/inner]   all-gather[:stream=c]   ring
+///
+/// ulysses alone holds an inner strategy.
+class strategy_name {
+public:
+    /// @throws refusal, with the value seen and those allowed, if a text is none
+    [[nodiscard]] static strategy_name parse(std::string_view text);
+    /// Of a list separated by commas, at least one.
+    [[nodiscard]] static std::vector<strategy_name> parse_list(std::string_view text);
+
+    /// As it was written.
+    [[nodiscard]] const std::string& text() const noexcept { return text_; }
+    [[nodiscard]] bool is_serial() const noexcept { return parts_.front().name == kind::serial; }
+
+    /// @throws refusal if it cannot run on that many ranks
+    void check(int ranks) const;
+
+    /// The strategy itself, for communicators of type C.
+    template <communicator C>
+    [[nodiscard]] any_strategy<C> on() const {
+        any_strategy<C> all = bare<C>(parts_.back());
+        for (std::size_t outer = parts_.size() - 1; outer > 0; --outer)
+            all = ulysses<any_strategy<C>>{parts_[outer - 1].number, std::move(all)};
+        return all;
+    }
+
+private:
+    enum class kind { serial, ulysses, all_gather, ring };
+    struct part {
+        kind name = kind::serial;
+        int number = 0; // degree, or blocks streamed
+    };
+
+    [[nodiscard]] static part parse_part(std::string_view text, std::string_view whole);
+
+    template <communicator C>
+    [[nodiscard]] static any_strategy<C> bare(const part& p) {
+        switch (p.name) {
+        case kind::ulysses:
+            return ulysses<any_strategy<C>>{p.number, serial{}};
+        case kind::all_gather:
+            return all_gather{p.number};
+        case kind::ring:
+            return ring{};
+        case kind::serial:
+            break;
+        }
+        return serial{};
+    }
+
+    std::string text_;
+    std::vector<part> parts_; // outermost first
+};
+
+} // namespace seqpar::tool

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace seqpar::tool {
+
+/// Rows of cells as lines of equal columns; the first row is the heading, the first column stands left and the others right.
+[[nodiscard]] std::string text_table(const std::vector<std::vector<std::string>>& rows);
+
+} // namespace seqpar::tool

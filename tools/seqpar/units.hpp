@@ -1,0 +1,22 @@
+#pragma once
+
+#include <seqpar/attention/shape.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace seqpar::tool {
+
+/// "1.50 MiB"
+[[nodiscard]] std::string bytes_text(std::size_t bytes);
+/// "12.3 ms"
+[[nodiscard]] std::string seconds_text(double seconds);
+/// "1 thread", "4 threads"
+[[nodiscard]] std::string plural(std::size_t count, std::string_view what);
+/// "4 ranks"
+[[nodiscard]] std::string ranks_text(int ranks);
+/// "batch 1, 16384 queries and keys, 8 heads of 64, float32"
+[[nodiscard]] std::string describe(const attention_shape& shape, std::string_view type);
+
+} // namespace seqpar::tool
