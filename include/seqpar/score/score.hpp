@@ -8,9 +8,11 @@
 
 namespace seqpar {
 
-/// How many rows the sequence has that positions count in.
+/// The sequence that positions count in: how many rows it has and, where it is a part of a longer one (a document), the
+/// positions of its first rows there. What is indexed by the rows of the whole (a bias, a random number) adds them.
 struct lengths {
     index_t queries = 0, keys = 0;
+    position first_query{0}, first_key{0};
     friend constexpr bool operator==(const lengths&, const lengths&) = default;
 };
 
@@ -39,7 +41,7 @@ struct interval {
 ///      `full` are promises for every pair in the ranges; `partial` is always allowed.
 ///   2. s.visible(n, i, keys): which keys of a run the query at position i sees, as an interval of indices into the run.
 ///   3. s.name() is a std::string that is equal for equal scores and unequal for others.
-///   4. optional: s.check() throws `refusal` if the parameters make no sense.
+///   4. optional: s.check() throws `refusal` if the parameters make no sense; s.check(n) if they do not fit a sequence.
 ///
 /// A minimal model, in which a query sees only the key at its own position:
 ///
@@ -57,6 +59,14 @@ concept score = requires(const S& s, lengths n, position_range r, position i, co
     { s.cover(n, r, r) } -> std::same_as<coverage>;
     { s.visible(n, i, keys) } -> std::same_as<interval>;
     { s.name() } -> std::convertible_to<std::string>;
+};
+
+/// A score that decides what positions others count in: s.inner() is the score that it asks in its own frame, and
+/// s.around(other) is s with another one. What it is composed with goes inside.
+template <class S>
+concept frame_score = score<S> && requires(const S& s) {
+    s.inner();
+    { s.around(s.inner()) } -> std::same_as<S>;
 };
 
 /// The items of a run whose positions lie in the closed range [first, last].
