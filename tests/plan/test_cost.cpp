@@ -6,6 +6,7 @@
 #include <seqpar/layout/contiguous.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/ring.hpp>
+#include <seqpar/strategy/tree.hpp>
 #include <seqpar/strategy/ulysses.hpp>
 
 #include <vector>
@@ -50,6 +51,14 @@ TEST_CASE("cost formulas are the closed forms") {
             const auto streamed = cost_of(all_gather{static_cast<int>(c)}, s, true);
             CHECK(streamed.bytes == 2 * n * s.k() * m);
             CHECK(streamed.rounds == m + (m + c - 1) / c);
+        }
+        for (const bool lse : {true, false}) {
+            const auto c = cost_of(tree{}, s, lse); // (out, lse) travels whether lse is returned or not
+            CHECK(c.bytes == n * s.h() * m + 1000 * n * m * (s.h() + s.H));
+            CHECK(c.messages == 2 * m);
+            CHECK(c.rounds == 2 * m);
+            // own Q is left, all results and the one that leaves are there, and the partial of the last ones
+            CHECK(c.memory == n * s.h() + 1000 * n * (P + 1) * (s.h() + s.H) + 1000 * n * (s.h() + 2 * s.H));
         }
         if (s.Hkv >= P) {
             CHECK(cost_of(ulysses<>{}, s, false).bytes == (2 * s.h() + 2 * s.k()) * n * m / P);

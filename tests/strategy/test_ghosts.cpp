@@ -8,6 +8,7 @@
 #include <seqpar/score/causal.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/ring.hpp>
+#include <seqpar/strategy/tree.hpp>
 #include <seqpar/strategy/ulysses.hpp>
 
 #include <memory>
@@ -68,6 +69,7 @@ TEST_CASE("ghosts cost what real elements cost on the wire, and nothing in memor
         check(ring{}, rows);
         check(all_gather{}, rows);
         check(all_gather{2}, rows);
+        check(tree{}, rows);
         check(ulysses<>{}, rows);
         check(ulysses<ring>{2, {}}, rows);
     }

@@ -3,6 +3,7 @@
 #include <seqpar/core/tensor.hpp>
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 #include <memory_resource>
@@ -50,6 +51,19 @@ public:
         if constexpr (real_element<A>) {
             for_each_row([&](index_t b, index_t s, index_t h) {
                 fold(b, s, h, other.max()(b, s, h), other.sum()(b, s, h), other.acc().at(b, s, h));
+            });
+        }
+    }
+
+    /// Takes in keys whose softmax is finished: what finish() writes for them in the accumulation type. out: [batch, rows,
+    /// heads, dim], dense in dim; lse: [batch, rows, heads, 1]. O(rows * heads * dim).
+    void merge(const tensor_view<const A>& out, const tensor_view<const A>& lse) {
+        assert(out.shape() == shape() && lse.shape() == per_row(shape()) && (out.step().dim == 1 || shape().dim <= 1));
+        if constexpr (real_element<A>) {
+            for_each_row([&](index_t b, index_t s, index_t h) {
+                const A total = lse(b, s, h);
+                const bool empty = total == -std::numeric_limits<A>::infinity();
+                fold(b, s, h, total * std::numbers::log2e_v<A>, empty ? A{0} : A{1}, out.at(b, s, h));
             });
         }
     }
