@@ -1,10 +1,11 @@
 /// @file
 /// The kernels on one core: flash, full and causal, against the multiply-add peak that is measured just before each;
-/// the definition for scale. `of_peak` counts useful operations only: 4 head_dim for each score that is seen, none
-/// for exp.
+/// the definition for scale. `of_peak` counts useful operations only: 4 head_dim for each score that is seen, 10 for
+/// backward, none for exp.
 
 #include "support/fma_peak.hpp"
 
+#include <seqpar/kernel/delta.hpp>
 #include <seqpar/kernel/flash.hpp>
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/score/any_score.hpp>
@@ -32,6 +33,32 @@ tensor<T> normal(const extents& e, unsigned seed) {
     return x;
 }
 
+/// How many scores of n rows and n keys are seen.
+double scores_seen(const any_score& score, index_t n) {
+    double seen = 0;
+    for (index_t i = 0; i < n; ++i) {
+        const interval sight = score.visible({n, n}, position{i}, run{position{0}, 1, n});
+        seen += static_cast<double>(sight.last - sight.first);
+    }
+    return seen;
+}
+
+/// `once` for every iteration, against the multiply-add peak of the instruction set: `operations` to a call.
+template <class A, class F>
+void measure(benchmark::State& state, instruction_set peak_of, double operations, const F& once) {
+    const double peak = bench::fma_peak<A>(peak_of);
+    const std::clock_t begin = std::clock(); // of the processor, as the peak is: other programs do not count
+    for (auto _ : state) {
+        once();
+        benchmark::ClobberMemory();
+    }
+    const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+    const double speed = operations * static_cast<double>(state.iterations()) / seconds;
+    state.counters["GFLOP/s"] = speed / 1e9;
+    state.counters["of_peak"] = speed / peak;
+    state.counters["peak"] = peak / 1e9;
+}
+
 /// One head of n rows and n keys.
 template <class T, class K>
 void forward(benchmark::State& state, const K& kernel, instruction_set peak_of, const any_score& score, index_t n,
@@ -44,34 +71,50 @@ void forward(benchmark::State& state, const K& kernel, instruction_set peak_of, 
     context how;
     how.scale = 1 / std::sqrt(static_cast<double>(dim));
     how.n = {n, n};
-    double seen = 0;
-    for (index_t i = 0; i < n; ++i) {
-        const interval sight = score.visible(how.n, position{i}, at.rows.runs().front());
-        seen += static_cast<double>(sight.last - sight.first);
-    }
-
     partial<A> result(e);
-    const double peak = bench::fma_peak<A>(peak_of);
-    const std::clock_t begin = std::clock(); // of the processor, as the peak is: other programs do not count
-    for (auto _ : state) {
+    measure<A>(state, peak_of, 4 * static_cast<double>(dim) * scores_seen(score, n), [&] {
         kernel.forward(how, block<const T>{q.view(), at}, std::span<const key_block<T>>(&keys, 1), score, result);
         benchmark::DoNotOptimize(result.acc().data());
-        benchmark::ClobberMemory();
-    }
-    const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
-    const double speed = 4 * static_cast<double>(dim) * seen * static_cast<double>(state.iterations()) / seconds;
-    state.counters["GFLOP/s"] = speed / 1e9;
-    state.counters["of_peak"] = speed / peak;
-    state.counters["peak"] = peak / 1e9;
+    });
+}
+
+/// The gradients of the same.
+template <class T, class K>
+void backward(benchmark::State& state, const K& kernel, instruction_set peak_of, const any_score& score, index_t n,
+              index_t dim) {
+    using A = accumulator_t<T>;
+    const extents e{1, n, 1, dim}, per_row{1, n, 1, 1};
+    const tensor<T> q = normal<T>(e, 1), k = normal<T>(e, 2), v = normal<T>(e, 3), dout = normal<T>(e, 4);
+    const origin at{positions::whole(n), {0, 1}};
+    const key_block<T> keys{k.view(), v.view(), at};
+    context how;
+    how.scale = 1 / std::sqrt(static_cast<double>(dim));
+    how.n = {n, n};
+    tensor<T> out(e);
+    tensor<A> lse(per_row), delta(per_row), dq(e), dk(e), dv(e);
+    partial<A> result(e);
+    flash{}.forward(how, block<const T>{q.view(), at}, std::span<const key_block<T>>(&keys, 1), score, result);
+    result.finish(out.view(), lse.view());
+    row_delta<T>(out.view(), dout.view(), {}, delta.view());
+    const row_gradients<T> rows{dout.view(), lse.view(), delta.view()};
+    const key_gradients<A> dkv{dk.view(), dv.view()};
+    measure<A>(state, peak_of, 10 * static_cast<double>(dim) * scores_seen(score, n), [&] {
+        kernel.backward(how, block<const T>{q.view(), at}, rows, std::span<const key_block<T>>(&keys, 1), score,
+                        dq.view(), std::span<const key_gradients<A>>(&dkv, 1));
+        benchmark::DoNotOptimize(dq.data());
+    });
 }
 
 template <class T>
 void add_flash(instruction_set set, const any_score& score, index_t n, index_t dim) {
-    const std::string name = "flash/" + std::string(to_string(set)) + '/' + std::string(element_traits<T>::name) + '/' +
+    const std::string name = std::string(to_string(set)) + '/' + std::string(element_traits<T>::name) + '/' +
                              (score.name() == full{}.name() ? "full" : "causal") + "/d" + std::to_string(dim) + "/n" +
                              std::to_string(n);
-    benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
+    benchmark::RegisterBenchmark(("flash/" + name).c_str(), [=](benchmark::State& state) {
         forward<T>(state, flash{set}, set, score, n, dim);
+    })->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark(("flash_backward/" + name).c_str(), [=](benchmark::State& state) {
+        backward<T>(state, flash{set}, set, score, n, dim);
     })->Unit(benchmark::kMillisecond);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/core/error.hpp>
 #include <seqpar/kernel/kernel.hpp>
 #include <seqpar/score/any_score.hpp>
 
@@ -30,12 +31,27 @@ public:
                                               int workers) const {
         return self_->workspace_bytes(T{}, q, v, keys, workers);
     }
+    /// Throws `refusal` where the model has no backward.
+    template <real_element T>
+    void backward(const context& how, const block<const T>& q, const row_gradients<T>& of,
+                  std::span<const key_block<T>> keys, const any_score& s, const tensor_view<accumulator_t<T>>& dq,
+                  std::span<const key_gradients<accumulator_t<T>>> dkv) const {
+        self_->backward(how, q, of, keys, s, dq, dkv);
+    }
+    /// 0 where the model has no backward.
+    template <real_element T>
+    [[nodiscard]] std::size_t backward_workspace_bytes(const extents& q, const extents& v,
+                                                       std::span<const positions> keys, int workers) const {
+        return self_->backward_workspace_bytes(T{}, q, v, keys, workers);
+    }
     void check() const { self_->check(); }
     [[nodiscard]] std::string name() const { return self_->name(); }
 
 private:
     template <class T>
     using keys_of = std::span<const key_block<T>>;
+    template <class A>
+    using gradients_of = std::span<const key_gradients<A>>;
     using rows = std::span<const positions>;
 
     struct interface {
@@ -52,6 +68,19 @@ private:
                                             int workers) const = 0;
         virtual std::size_t workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
                                             int workers) const = 0;
+        virtual void backward(const context&, const block<const float>&, const row_gradients<float>&, keys_of<float>,
+                              const any_score&, const tensor_view<float>&, gradients_of<float>) const = 0;
+        virtual void backward(const context&, const block<const double>&, const row_gradients<double>&, keys_of<double>,
+                              const any_score&, const tensor_view<double>&, gradients_of<double>) const = 0;
+        virtual void backward(const context&, const block<const bfloat16>&, const row_gradients<bfloat16>&,
+                              keys_of<bfloat16>, const any_score&, const tensor_view<float>&,
+                              gradients_of<float>) const = 0;
+        virtual std::size_t backward_workspace_bytes(float, const extents& q, const extents& v, rows keys,
+                                                     int workers) const = 0;
+        virtual std::size_t backward_workspace_bytes(double, const extents& q, const extents& v, rows keys,
+                                                     int workers) const = 0;
+        virtual std::size_t backward_workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
+                                                     int workers) const = 0;
         virtual void check() const = 0;
         virtual std::string name() const = 0;
     };
@@ -79,6 +108,50 @@ private:
         std::size_t workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
                                     int workers) const override {
             return model.template workspace_bytes<bfloat16>(q, v, keys, workers);
+        }
+        void backward(const context& how, const block<const float>& q, const row_gradients<float>& of,
+                      keys_of<float> keys, const any_score& s, const tensor_view<float>& dq,
+                      gradients_of<float> dkv) const override {
+            add_gradients(how, q, of, keys, s, dq, dkv);
+        }
+        void backward(const context& how, const block<const double>& q, const row_gradients<double>& of,
+                      keys_of<double> keys, const any_score& s, const tensor_view<double>& dq,
+                      gradients_of<double> dkv) const override {
+            add_gradients(how, q, of, keys, s, dq, dkv);
+        }
+        void backward(const context& how, const block<const bfloat16>& q, const row_gradients<bfloat16>& of,
+                      keys_of<bfloat16> keys, const any_score& s, const tensor_view<float>& dq,
+                      gradients_of<float> dkv) const override {
+            add_gradients(how, q, of, keys, s, dq, dkv);
+        }
+        std::size_t backward_workspace_bytes(float, const extents& q, const extents& v, rows keys,
+                                             int workers) const override {
+            return backward_bytes<float>(q, v, keys, workers);
+        }
+        std::size_t backward_workspace_bytes(double, const extents& q, const extents& v, rows keys,
+                                             int workers) const override {
+            return backward_bytes<double>(q, v, keys, workers);
+        }
+        std::size_t backward_workspace_bytes(bfloat16, const extents& q, const extents& v, rows keys,
+                                             int workers) const override {
+            return backward_bytes<bfloat16>(q, v, keys, workers);
+        }
+        template <class T, class A>
+        void add_gradients(const context& how, const block<const T>& q, const row_gradients<T>& of, keys_of<T> keys,
+                           const any_score& s, const tensor_view<A>& dq, gradients_of<A> dkv) const {
+            if constexpr (requires { model.backward(how, q, of, keys, s, dq, dkv); })
+                model.backward(how, q, of, keys, s, dq, dkv);
+            else
+                throw refusal(detail::concat("the kernel ", model.name(),
+                                             " has no backward: allowed are kernels that "
+                                             "have one; nearest is flash"));
+        }
+        template <class T>
+        [[nodiscard]] std::size_t backward_bytes(const extents& q, const extents& v, rows keys, int workers) const {
+            if constexpr (requires { model.template backward_workspace_bytes<T>(q, v, keys, workers); })
+                return model.template backward_workspace_bytes<T>(q, v, keys, workers);
+            else
+                return 0;
         }
         void check() const override {
             if constexpr (requires { model.check(); }) model.check();

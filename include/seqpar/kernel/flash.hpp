@@ -2,8 +2,11 @@
 
 #include <seqpar/core/interleave.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
+#include <seqpar/kernel/flash/gradient_pass.hpp>
+#include <seqpar/kernel/flash/gradient_scratch.hpp>
 #include <seqpar/kernel/flash/instruction_set.hpp>
 #include <seqpar/kernel/flash/key_panels.hpp>
+#include <seqpar/kernel/flash/key_tiles.hpp>
 #include <seqpar/kernel/flash/row_tile.hpp>
 #include <seqpar/kernel/flash/scratch.hpp>
 #include <seqpar/kernel/kernel.hpp>
@@ -106,6 +109,37 @@ struct flash {
         return flash_detail::flash_scratch<A>(code, flash_detail::panel_plan(keys, code.panel_keys),
                                               q.batch * q.seq * q.heads, q.dim, v.dim, workers)
             .bytes();
+    }
+
+    /// As `kernel` says: five products for each pair of tiles that the score lets be seen, however many workers there
+    /// are. Throws `refusal` as check() does. What a row may not see adds exactly nothing, NaN and infinity included.
+    template <real_element T, score S>
+    void backward(const context& how, const block<const T>& q, const row_gradients<T>& rows,
+                  std::span<const key_block<T>> keys, const S& s, const tensor_view<accumulator_t<T>>& dq,
+                  std::span<const key_gradients<accumulator_t<T>>> dkv) const {
+        using A = accumulator_t<T>;
+        check();
+        if (keys.empty()) return;
+        const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
+        std::vector<positions> sources;
+        for (const key_block<T>& b : keys) sources.push_back(b.at.rows);
+        const flash_detail::key_tiles tiles(sources);
+        const flash_detail::gradient_scratch<A> layout(code, tiles, q.view.shape(), keys.front().v.shape(),
+                                                       how.executor.workers());
+        const buffer scratch(layout.bytes(), how.memory);
+        if (layout.bytes() == 0) return;
+        flash_detail::gradient_pass<T, S>(code, how, q, rows, keys, s, dq, dkv, tiles, layout, scratch.data()).run();
+    }
+
+    /// Scratch of backward, to the byte: q, dout and dq of a head (of several, where it has too few keys for the
+    /// workers) in the accumulation type, and a block of keys for each worker; gradient_scratch has the terms.
+    template <real_element T>
+    [[nodiscard]] std::size_t backward_workspace_bytes(const extents& q, const extents& v,
+                                                       std::span<const positions> keys, int workers) const {
+        using A = accumulator_t<T>;
+        check();
+        const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
+        return flash_detail::gradient_scratch<A>(code, flash_detail::key_tiles(keys), q, v, workers).bytes();
     }
 
     [[nodiscard]] std::string name() const {

@@ -30,6 +30,22 @@ struct context {
     }
 };
 
+/// What backward knows of the rows of a block of q beside q itself, all of the whole softmax, over all keys.
+template <real_element T>
+struct row_gradients {
+    tensor_view<const T> dout;               ///< [batch, rows, heads, head_dim of v]
+    tensor_view<const accumulator_t<T>> lse; ///< [batch, rows, heads, 1]; -inf: the row has seen nothing
+    tensor_view<const accumulator_t<T>>
+        delta; ///< [batch, rows, heads, 1]: row sums of dout * out, less the gradient into lse
+};
+
+/// Where the gradients of one key_block are added: unfinished sums, in the accumulation type.
+template <element A>
+struct key_gradients {
+    tensor_view<A> dk; ///< [batch, rows, kv_heads, head_dim]
+    tensor_view<A> dv; ///< [batch, rows, kv_heads, head_dim of v]
+};
+
 /// Computes attention of blocks. It touches elements and never knows a rank.
 ///
 /// For a model K with a value k and an element type T that it takes, A = accumulator_t<T>:
@@ -45,7 +61,16 @@ struct context {
 ///      context.memory, for q and v of those shapes (v: the shape of one key_block's v; its seq is ignored), keys at those
 ///      positions (std::span<const positions>, one per key block) and that many workers.
 ///   3. k.name() is a std::string that tells kernels apart.
-///   4. optional: k.check() throws `refusal` if this machine cannot run it.
+///   4. optional: k.backward(context, q, rows, keys, score, dq, dkv) adds the gradients that these keys cause. With
+///      P_ij = exp(score_ij - lse_i) and dS_ij = P_ij (dout_i . v_j - delta_i):
+///        dq_i += scale sum_j dS_ij k_j      dk_j += scale sum_i dS_ij q_i      dv_j += sum_i P_ij dout_i
+///        q, keys, score  as for forward; rows: row_gradients<T> of the rows of q
+///        dq    tensor_view<A>, [batch, rows, heads, head_dim]
+///        dkv   std::span<const key_gradients<A>>, one for each of keys
+///      A key's gradients are summed over the query heads of its group and over rows in an order that depends on nothing
+///      but the blocks: runs give the same bits whatever the number of workers. Nothing of rows x keys is kept.
+///   5. k.template backward_workspace_bytes<T>(q, v, keys, workers) is the peak of backward's scratch, as for forward.
+///   6. optional: k.check() throws `refusal` if this machine cannot run it.
 template <class K, class T = float, class S = full>
 concept kernel = real_element<T> && std::copyable<K> &&
     requires(const K& k, const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s,

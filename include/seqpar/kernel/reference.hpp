@@ -100,6 +100,52 @@ struct reference {
             }
     }
 
+    /// The gradients, from the scores once more and lse:
+    ///
+    ///     P_ij = exp(x_ij - lse_i)        dS_ij = P_ij (dout_i . v_j - delta_i)        for the keys j that row i sees
+    ///     dq_i += scale sum_j dS_ij k_j      dk_j += scale sum_i dS_ij q_i      dv_j += sum_i P_ij dout_i
+    template <real_element T, score S>
+    void backward(const context& how, const block<const T>& q, const row_gradients<T>& rows,
+                  std::span<const key_block<T>> keys, const S& s, const tensor_view<accumulator_t<T>>& dq,
+                  std::span<const key_gradients<accumulator_t<T>>> dkv) const {
+        using A = accumulator_t<T>;
+        if (keys.empty()) return;
+        std::vector<positions> sources;
+        for (const key_block<T>& block : keys) sources.push_back(block.at.rows);
+        const interleaved plan = interleave(sources);
+        const auto where = places(plan, how.memory);
+        std::pmr::vector<A> x(where.size(), A{}, how.memory);
+        const extents e = q.view.shape();
+
+        for (index_t b = 0; b < e.batch; ++b)
+            for (index_t h = 0; h < e.heads; ++h) {
+                const index_t g = how.kv_head(q.at.heads, h, keys.front().at.heads);
+                index_t i = 0;
+                for (const run& r : q.at.rows.runs())
+                    for (index_t in_run = 0; in_run < r.count; ++in_run, ++i) {
+                        if (how.progress != nullptr) (*how.progress)();
+                        const A lse = rows.lse(b, i, h);
+                        if (lse == -std::numeric_limits<A>::infinity()) continue; // the row has seen nothing
+                        score_row<A>(how, q.view.at(b, i, h), q.view.step().dim, r[in_run], keys, b, g, plan, where, s,
+                                     std::span<A>(x));
+                        for (std::size_t j = 0; j < x.size(); ++j) {
+                            if (x[j] == -std::numeric_limits<A>::infinity()) continue; // not seen, or of no weight
+                            add_pair(static_cast<A>(how.scale), std::exp(x[j] - lse), q.view, rows, b, i, h,
+                                     keys[where[j].source], where[j].row, g, dq, dkv[where[j].source]);
+                        }
+                    }
+            }
+    }
+
+    /// Scratch of backward: where each key lies and one row of scores.
+    template <real_element T>
+    [[nodiscard]] std::size_t backward_workspace_bytes(const extents&, const extents&, std::span<const positions> keys,
+                                                       int) const {
+        std::size_t count = 0;
+        for (const positions& p : keys) count += static_cast<std::size_t>(p.size());
+        return count * (sizeof(key_place) + sizeof(accumulator_t<T>));
+    }
+
     template <real_element T>
     [[nodiscard]] std::size_t workspace_bytes(const extents&, const extents& v, std::span<const positions> keys,
                                               int) const {
@@ -118,6 +164,23 @@ struct reference {
         for (const auto value : x)
             if (value > top || value != value) top = value;
         return top;
+    }
+
+private:
+    /// What row i and key j, which has weight p in it, add to the gradients of each other.
+    template <class A, class T>
+    static void add_pair(A scale, A p, const tensor_view<const T>& q, const row_gradients<T>& rows, index_t b,
+                         index_t i, index_t h, const key_block<T>& key, index_t j, index_t g, const tensor_view<A>& dq,
+                         const key_gradients<A>& dkv) {
+        A dp = 0;
+        for (index_t d = 0; d < key.v.shape().dim; ++d)
+            dp += static_cast<A>(rows.dout(b, i, h, d)) * static_cast<A>(key.v(b, j, g, d));
+        const A ds = scale * p * (dp - rows.delta(b, i, h));
+        for (index_t d = 0; d < key.k.shape().dim; ++d) {
+            dq(b, i, h, d) += ds * static_cast<A>(key.k(b, j, g, d));
+            dkv.dk(b, j, g, d) += ds * static_cast<A>(q(b, i, h, d));
+        }
+        for (index_t d = 0; d < key.v.shape().dim; ++d) dkv.dv(b, j, g, d) += p * static_cast<A>(rows.dout(b, i, h, d));
     }
 };
 static_assert(kernel<reference> && kernel<reference, double> && kernel<reference, bfloat16>);

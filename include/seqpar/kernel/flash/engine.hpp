@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/kernel/flash/fold.hpp>
+#include <seqpar/kernel/flash/gradient.hpp>
 #include <seqpar/kernel/flash/instruction_set.hpp>
 
 namespace seqpar::flash_detail {
@@ -12,15 +13,22 @@ struct engine {
     index_t panel_keys; ///< keys of a panel of k
     index_t group_rows; ///< rows of a group of q
     void (*fold)(const tile<A>&, const stretch<A>&);
+    void (*key_gradients)(const gradient_tile<A>&); ///< P, dS, dk, dv
+    void (*row_gradients)(const gradient_tile<A>&); ///< then dq
 };
 
 template <class Target, class A>
 [[nodiscard]] constexpr engine<A> engine_of() noexcept {
     using S = typename Target::template simd_of<A>;
-    return {S::lanes, S::panel_keys, S::score_rows, &Target::template fold<A>};
+    return {S::lanes,
+            S::panel_keys,
+            S::score_rows,
+            &Target::template fold<A>,
+            &Target::template key_gradients<A>,
+            &Target::template row_gradients<A>};
 }
 
-/// A target: vectors that suit its registers, and the two functions that are compiled for it. 16 registers hold 4 x 3
+/// A target: vectors that suit its registers, and the functions that are compiled for it. 16 registers hold 4 x 3
 /// or 6 x 2 accumulators and their operands, 32 hold 8 x 3 or 6 x 4.
 struct baseline_target {
 #if defined(__aarch64__)
@@ -33,6 +41,14 @@ struct baseline_target {
     template <class A>
     static void fold(const tile<A>& t, const stretch<A>& s) {
         fold_panels<baseline_target>(t, s);
+    }
+    template <class A>
+    static void key_gradients(const gradient_tile<A>& t) {
+        add_key_gradients<baseline_target>(t);
+    }
+    template <class A>
+    static void row_gradients(const gradient_tile<A>& t) {
+        add_row_gradients<baseline_target>(t);
     }
     template <class A>
     [[gnu::noinline]] static void raise(const A* x, A* weights, index_t done, A* reference, A* sums, A* acc,
@@ -51,6 +67,14 @@ struct avx2_target {
         fold_panels<avx2_target>(t, s);
     }
     template <class A>
+    [[gnu::target("avx2,fma")]] static void key_gradients(const gradient_tile<A>& t) {
+        add_key_gradients<avx2_target>(t);
+    }
+    template <class A>
+    [[gnu::target("avx2,fma")]] static void row_gradients(const gradient_tile<A>& t) {
+        add_row_gradients<avx2_target>(t);
+    }
+    template <class A>
     [[gnu::noinline, gnu::target("avx2,fma")]] static void raise(const A* x, A* weights, index_t done, A* reference,
                                                                  A* sums, A* acc, index_t columns) {
         raise_reference<simd_of<A>>(x, weights, done, reference, sums, acc, columns);
@@ -64,6 +88,14 @@ struct avx512_target {
     template <class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void fold(const tile<A>& t, const stretch<A>& s) {
         fold_panels<avx512_target>(t, s);
+    }
+    template <class A>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void key_gradients(const gradient_tile<A>& t) {
+        add_key_gradients<avx512_target>(t);
+    }
+    template <class A>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void row_gradients(const gradient_tile<A>& t) {
+        add_row_gradients<avx512_target>(t);
     }
     template <class A>
     [[gnu::noinline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void
