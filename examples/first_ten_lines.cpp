@@ -17,8 +17,9 @@ int main() {
         for (tensor<float>* x : {&q, &k, &v})
             std::generate_n(x->data(), x->shape().count(), [&] { return normal(random); });
 
-        const auto [out, lse] = attend.forward(q, k, v); // this rank's rows
-        const report r = verify(attend, q, k, v);        // against serial, and against the definition in double
+        const auto fwd = attend.forward(q, k, v);         // {out, lse, saved}: this rank's rows
+        const auto grads = attend.backward(fwd.out, fwd); // {dq, dk, dv}: of the loss sum(out^2) / 2
+        const report r = verify(attend, q, k, v);         // against serial, and against the definition in double
         if (world.rank() == 0) {
             std::cout << attend.name() << ": " << r.text() << '\n';
             verified = r.passed;

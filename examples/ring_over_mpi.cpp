@@ -22,7 +22,8 @@ int main(int argc, char** argv) {
                                 k = xt::random::randn<float>({std::size_t{1}, rows, std::size_t{2}, std::size_t{64}}),
                                 v = xt::random::randn<float>({std::size_t{1}, rows, std::size_t{2}, std::size_t{64}});
 
-    const auto [out, lse] = attend.forward(q, k, v); // this rank's rows
+    const auto fwd = attend.forward(q, k, v);         // this rank's rows
+    const auto grads = attend.backward(fwd.out, fwd); // xt::xtensor too
     const seqpar::report r = seqpar::verify(attend, q, k, v);
     if (world.rank() == 0) std::cout << attend.name() << " on " << world.size() << " ranks: " << r.text() << '\n';
     return r.passed ? 0 : 1;

@@ -4,6 +4,7 @@
 #include <seqpar/attention/policies.hpp>
 #include <seqpar/attention/preflight.hpp>
 #include <seqpar/attention/shape.hpp>
+#include <seqpar/kernel/delta.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
 #include <cmath>
@@ -17,12 +18,43 @@
 namespace seqpar {
 
 /// What forward returns: this rank's rows of out, [batch, seq, heads, head_dim of v] in the backend's order, and of lse,
-/// [batch, heads, seq], natural logarithm, in the accumulation type. Without options::lse, lse has no rows.
-template <class Out, class Lse>
+/// [batch, heads, seq], natural logarithm, in the accumulation type. Without options::lse, lse has no rows. `saved` is for
+/// backward: views of q, k and v, which must stay as they are until then, and what options::save says.
+template <class Out, class Lse, class Saved>
 struct forward_result {
     Out out;
     Lse lse;
+    Saved saved;
 };
+
+/// What backward returns: this rank's rows of the gradients, in the storage type and the backend's order. dk and dv have
+/// kv_heads heads.
+template <class Tensor>
+struct backward_result {
+    Tensor dq, dk, dv;
+};
+
+namespace detail {
+
+/// What a bound strategy keeps; nothing, if it has no backward.
+template <class Bound, class T>
+struct kept_by {
+    struct type {};
+};
+template <class Bound, class T>
+    requires requires { typename Bound::template saved<T>; }
+struct kept_by<Bound, T> {
+    using type = typename Bound::template saved<T>;
+};
+
+template <class T, class Bound>
+struct saved_for_backward {
+    tensor_view<const T> q, k, v;
+    lengths n;
+    typename kept_by<Bound, T>::type moved;
+};
+
+} // namespace detail
 
 /// Scaled dot-product attention over a sequence that is sharded over the ranks of a communicator:
 ///
@@ -30,17 +62,18 @@ struct forward_result {
 ///
 /// Policies are types, in any order, each recognised by its concept:
 ///
-///     strategy       how ranks share the work          serial, ulysses<Inner>, all_gather, ring         default serial
+///     strategy       how ranks share the work          serial, ulysses<Inner>, all_gather, ring, tree   default serial
 ///     communicator   how they talk                     self_communicator, thread_communicator, ...      default self_communicator
 ///     backend        the user's tensors                span_backend<T>, xtensor_backend<T>              default span_backend<float>
-///     score          who sees whom                     full, causal, sliding_window, a & b              default full
+///     score          who sees whom                     full, causal, sliding_window, documents, a & b   default full
 ///     layout         which rank holds which rows       contiguous, zigzag, striped                      default contiguous
 ///     kernel         how a block is computed           flash, reference                                 default flash
 ///     executor       the threads of one rank           inline_executor, thread_pool                     default inline_executor
 ///     options        scale, lse, checks, memory
 ///
 ///     attention attend{world, ring{}, zigzag{}, causal{}};      // types deduced from values
-///     auto [out, lse] = attend.forward(q, k, v);
+///     auto fwd = attend.forward(q, k, v);                          // {out, lse, saved}
+///     auto [dq, dk, dv] = attend.backward(dout, fwd);
 ///
 /// Two policies of one kind, or a type that is none, do not compile. A value, but not a copyable one: it holds its own
 /// duplicate of the communicator, so two of them never mix messages.
@@ -68,6 +101,11 @@ public:
     using value_type = typename backend_type::value_type; ///< storage type T of q, k, v, out
     using accumulator_type = accumulator_t<value_type>;
 
+private:
+    using bound_type = decltype(std::declval<const strategy_type&>().on(std::declval<communicator_type&>()));
+    using saved_type = detail::saved_for_backward<value_type, bound_type>;
+
+public:
     static_assert(strategy_on<strategy_type, communicator_type>,
                   "attention: this strategy cannot run on this communicator");
     static_assert(real_element<value_type> ? kernel<kernel_type, value_type> : true,
@@ -109,12 +147,67 @@ public:
         x.out = backend_.view(out);
         if (options_.lse) x.lse = backend_.view_lse(lse);
 
-        const local_attention<kernel_type, score_type> local{kernel_, score_,
-                                                             context{scale(x.q.shape().dim), whole,
-                                                                     x.q.shape().heads / x.k.shape().heads,
-                                                                     executor_ref(executor_), memory(), nullptr}};
-        bound_.template forward<T>(local, std::span<const placement>(where), x);
-        return forward_result<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
+        saved_type saved{x.q, x.k, x.v, whole, {}};
+        if constexpr (requires { typename bound_type::template saved<T>; })
+            bound_.template forward<T>(local(x, whole), where, x,
+                                       options_.save == saving::keep ? &saved.moved : nullptr);
+        else
+            bound_.template forward<T>(local(x, whole), where, x);
+        return forward_result<decltype(out), decltype(lse), saved_type>{std::move(out), std::move(lse),
+                                                                        std::move(saved)};
+    }
+
+    /// This rank's rows of the gradients of the global function: for a loss with gradient dout by out, and dlse by lse, if
+    /// it depends on it, those by q, k and v. No factor of P hides anywhere. Collective.
+    ///
+    /// @pre `of` is what forward of this object has returned on every rank; its q, k, v are as they were
+    /// @pre dout: of the shape of out; dlse: [batch, rows, heads, 1] or a default view, the same choice on every rank
+    /// @throws refusal if not, on every rank, before any payload is sent
+    ///
+    /// Scores are recomputed from lse: nothing of rows x keys is kept. Sums are kept in the accumulation type.
+    template <class D, class Forward>
+    [[nodiscard]] auto backward(const D& dout, const Forward& of,
+                                const tensor_view<const accumulator_type>& dlse = {}) {
+        using T = value_type;
+        using A = accumulator_type;
+        const saved_type& s = of.saved;
+        const operands<T> x{s.q, s.k, s.v, {}, {}};
+        const tensor_view<const T> out = backend_.view(of.out);
+        const tensor_view<const A> lse = backend_.view_lse(of.lse);
+        const extents &e = x.q.shape(), &ke = x.k.shape(), &ve = x.v.shape();
+        tensor_view<const T> dout_view;
+        std::string trouble;
+        try {
+            dout_view = backend_.view(dout);
+            if (dout_view.shape() != out.shape())
+                trouble =
+                    detail::concat("dout is ", dout_view.shape(), " and out is ", out.shape(), ": they must be equal");
+            else if (lse.shape() != extents{e.batch, e.seq, e.heads, 1})
+                trouble = "backward needs the lse of forward, which was made with options::lse = false";
+            else if (dlse.shape().dim != 0 && dlse.shape() != lse.shape())
+                trouble = detail::concat("dlse is ", dlse.shape(), " and lse is ", lse.shape(), ": they must be equal");
+        } catch (const refusal& why) {
+            trouble = why.what();
+        }
+        static_cast<void>(check(x, trouble, s.n, dlse.shape().dim != 0 ? 2 : 1));
+        const auto where = detail::place(layout_, comm_.size(), s.n, e.heads, ke.heads);
+
+        tensor<A> delta(lse.shape(), format::bshd, memory()), dq(e, format::bshd, memory()),
+            dk(ke, format::bshd, memory()), dv(ve, format::bshd, memory());
+        row_delta<T>(out, dout_view, dlse, delta.view());
+        bound_.template backward<T>(local(x, s.n), where, x,
+                                    gradients<T>{{dout_view, lse, std::as_const(delta).view()},
+                                                 dlse.shape().dim != 0,
+                                                 true,
+                                                 dq.view(),
+                                                 dk.view(),
+                                                 dv.view()},
+                                    s.moved);
+        backward_result<decltype(backend_.make(e))> result{backend_.make(e), backend_.make(ke), backend_.make(ve)};
+        copy(dq.view(), backend_.view(result.dq));
+        copy(dk.view(), backend_.view(result.dk));
+        copy(dv.view(), backend_.view(result.dv));
+        return result;
     }
 
     /// What forward costs a rank: messages and bytes sent, rounds, peak memory beyond its own tensors. No communication.
@@ -178,11 +271,14 @@ private:
     }
 
     /// The preconditions of forward, and the global numbers of rows.
-    [[nodiscard]] lengths check(const operands<value_type>& x, const std::string& trouble, std::optional<lengths> n) {
+    /// `pass`: 0 forward, 1 backward, 2 backward with a gradient into lse.
+    [[nodiscard]] lengths check(const operands<value_type>& x, const std::string& trouble, std::optional<lengths> n,
+                                std::size_t pass = 0) {
         detail::call mine;
         mine.q = x.q.shape(), mine.k = x.k.shape(), mine.v = x.v.shape();
         mine.scale = scale(x.q.shape().dim);
         mine.lse = options_.lse;
+        mine.pass = pass;
         mine.element = element_traits<value_type>::name;
         mine.scheme = name();
         mine.trouble = trouble.empty() && options_.check != check_level::none ? detail::trouble_of(mine) : trouble;
@@ -199,6 +295,7 @@ private:
                 "without a check on all ranks nobody knows the global sequence: give forward the lengths of Q and K");
         }
         detail::refuse_trouble(all);
+        if constexpr (requires { score_.check(whole); }) score_.check(whole); // the same on every rank
         if (options_.check == check_level::none) return whole;
         detail::refuse_differences(all);
         const auto where = detail::place(layout_, comm_.size(), whole, mine.q.heads, mine.k.heads);
@@ -206,6 +303,16 @@ private:
         for (std::size_t i = 0; i < all.size(); ++i)
             detail::refuse_rows(all[i], first + i, where, whole, layout_.name());
         return whole;
+    }
+
+    [[nodiscard]] local_attention<kernel_type, score_type> local(const operands<value_type>& x, lengths n) const {
+        context how;
+        how.scale = scale(x.q.shape().dim);
+        how.n = n;
+        how.group = x.q.shape().heads / x.k.shape().heads;
+        how.executor = executor_ref(executor_);
+        how.memory = memory();
+        return {kernel_, score_, how};
     }
 
     [[nodiscard]] std::pmr::memory_resource* memory() const noexcept {
@@ -220,7 +327,7 @@ private:
     executor_type executor_;
     options options_;
     communicator_type comm_;
-    decltype(std::declval<const strategy_type&>().on(std::declval<communicator_type&>())) bound_;
+    bound_type bound_;
 };
 
 /// The policies' types from their values.

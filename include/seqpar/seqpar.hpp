@@ -11,6 +11,7 @@
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/flash.hpp>
 #include <seqpar/kernel/reference.hpp>
+#include <seqpar/kernel/rope.hpp>
 #include <seqpar/layout/any_layout.hpp>
 #include <seqpar/layout/contiguous.hpp>
 #include <seqpar/layout/striped.hpp>
@@ -18,12 +19,14 @@
 #include <seqpar/score/any_score.hpp>
 #include <seqpar/score/both.hpp>
 #include <seqpar/score/causal.hpp>
+#include <seqpar/score/documents.hpp>
 #include <seqpar/score/full.hpp>
 #include <seqpar/score/sliding_window.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/any_strategy.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/serial.hpp>
+#include <seqpar/strategy/tree.hpp>
 #include <seqpar/strategy/ulysses.hpp>
 #include <seqpar/verify.hpp>
 #include <seqpar/version.hpp>

@@ -37,7 +37,8 @@ TEST_CASE("serial attention is attention") {
     const auto q = normal<float>({2, 5, 4, 6}, 1), k = normal<float>({2, 9, 2, 6}, 2),
                v = normal<float>({2, 9, 2, 3}, 3);
     attention attend{causal{alignment::bottom_right()}};
-    const auto [out, lse] = attend.forward(q, k, v);
+    const auto [out, lse, saved] = attend.forward(q, k, v);
+    static_cast<void>(saved);
     const auto expected = testing::naive_attention<float>(q.view(), k.view(), v.view(), 1 / std::sqrt(6.0),
                                                           [](index_t i, index_t j) { return j <= i + 4; });
     std::size_t n = 0, row = 0;
@@ -202,7 +203,9 @@ TEST_CASE("two schemes on one communicator do not mix messages") {
         const auto q = normal<double>({1, 4, 2, 8}, static_cast<std::uint64_t>(world.rank()));
         attention one{world, ring{}, span_backend<double>{}};
         attention two{world, all_gather{}, span_backend<double>{}};
-        const auto a = one.forward(q, q, q), b = two.forward(q, q, q), c = one.forward(q, q, q);
+        const auto a = one.forward(q, q, q);
+        const auto b = two.forward(q, q, q);
+        const auto c = one.forward(q, q, q);
         static std::mutex mutex;
         const std::lock_guard lock(mutex);
         for (index_t i = 0; i < 64; ++i) {
@@ -267,4 +270,30 @@ TEST_CASE("NaN and infinity stay with the rows that may see them") {
                 }
             });
         }
+}
+
+TEST_CASE("backward is refused on every rank where it cannot be") {
+    const auto q = normal<float>({1, 8, 4, 16}, 1);
+    has(refusal_of([&](auto& comm, int rank) {
+            attention attend{comm, ring{}};
+            const auto fwd = attend.forward(q, q, q);
+            comm.counts().reset();
+            static_cast<void>(attend.backward(normal<float>({1, rank == 2 ? 7 : 8, 4, 16}, 2), fwd));
+        }),
+        "rank 2: dout is [batch 1, seq 7, heads 4, head_dim 16] and out is [batch 1, seq 8, heads 4, head_dim 16]");
+    has(refusal_of([&](auto& comm, int) {
+            attention attend{comm, ring{}, options{.lse = false}};
+            const auto fwd = attend.forward(q, q, q);
+            comm.counts().reset();
+            static_cast<void>(attend.backward(fwd.out, fwd));
+        }),
+        "options::lse = false");
+    has(refusal_of([&](auto& comm, int rank) {
+            attention attend{comm, ring{}};
+            const auto fwd = attend.forward(q, q, q);
+            comm.counts().reset();
+            const auto dlse = normal<float>({1, 8, 4, 1}, 3);
+            static_cast<void>(attend.backward(fwd.out, fwd, rank == 1 ? dlse.view() : tensor_view<const float>{}));
+        }),
+        "rank 1 has pass");
 }

@@ -12,10 +12,17 @@ enum class check_level {
     none       ///< nothing is checked; lengths as for own_rank
 };
 
+/// What forward keeps for backward beside the user's own q, k, v, out and lse.
+enum class saving {
+    resend, ///< nothing: what is needed moves again in backward
+    keep    ///< what has moved: more memory between the passes, fewer bytes in backward
+};
+
 /// What is not worth a type of its own.
 struct options {
     std::optional<double> scale = {};            ///< of q . k; default 1 / sqrt(head_dim)
-    bool lse = true;                             ///< return lse (ulysses sends it home)
+    bool lse = true;                             ///< return lse (ulysses sends it home); backward needs it
+    saving save = saving::resend;                ///< what forward keeps for backward
     check_level check = check_level::all_ranks;  ///< of each forward
     std::pmr::memory_resource* memory = nullptr; ///< where buffers and scratch come from; default: the default resource
 };

@@ -36,7 +36,8 @@ struct sent_text {
 struct call {
     extents q, k, v;
     double scale = 0;
-    std::size_t lse = 0; ///< 1 if it is wanted
+    std::size_t lse = 0;  ///< 1 if it is wanted
+    std::size_t pass = 0; ///< 0 forward, 1 backward, 2 backward with a gradient into lse
     sent_text<16> element;
     sent_text<232> scheme;  ///< strategy, layout, score, kernel
     sent_text<424> trouble; ///< why this rank cannot go on; empty if it can
@@ -101,6 +102,7 @@ inline void refuse_differences(std::span<const call> all) {
         same(c.v.dim, first.v.dim, "head_dim of V");
         same(c.scale, first.scale, "scale");
         same(c.lse, first.lse, "lse wanted");
+        same(c.pass, first.pass, "pass (0 forward, 1 backward, 2 backward with dlse)");
     }
 }
 

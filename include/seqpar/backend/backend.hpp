@@ -13,7 +13,8 @@ namespace seqpar {
 ///   1. b.view(x) is a tensor_view<const T> [batch, seq, heads, head_dim] of a user's tensor x, without copying where
 ///      strides allow; it throws `refusal` if x has another rank. x outlives the view.
 ///   2. b.make(extents) makes an output tensor, b.make_lse(extents) one for lse [batch, heads, seq] (extents.dim is 1),
-///      elements zero; b.view(output) and b.view_lse(output) are writable views of them, dim of the latter being 1.
+///      elements zero; b.view(output) and b.view_lse(output) are views of them, writable unless the output is
+///      const, dim of the latter being 1.
 template <class B>
 concept tensor_backend = std::copyable<B> && element<typename B::value_type> && requires(const B& b, extents e) {
     { b.view(std::declval<decltype(b.make(e))&>()) } -> std::convertible_to<tensor_view<const typename B::value_type>>;

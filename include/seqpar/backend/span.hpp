@@ -20,6 +20,9 @@ struct span_backend {
     [[nodiscard]] tensor_view<accumulator_t<T>> view_lse(tensor<accumulator_t<T>>& x) const noexcept {
         return x.view();
     }
+    [[nodiscard]] tensor_view<const accumulator_t<T>> view_lse(const tensor<accumulator_t<T>>& x) const noexcept {
+        return x.view();
+    }
 
     [[nodiscard]] tensor<T> make(const extents& shape) const { return tensor<T>(shape, order); }
     [[nodiscard]] tensor<accumulator_t<T>> make_lse(const extents& shape) const {

@@ -32,9 +32,10 @@ struct xtensor_backend {
     [[nodiscard]] tensor_view<T> view(xt::xtensor<T, 4>& x) const { return look<T>(x, x.data()); }
 
     [[nodiscard]] tensor_view<accumulator_t<T>> view_lse(xt::xtensor<accumulator_t<T>, 3>& x) const {
-        const extents e{static_cast<index_t>(x.shape(0)), static_cast<index_t>(x.shape(2)),
-                        static_cast<index_t>(x.shape(1)), 1};
-        return {x.data(), e, format::bhsd};
+        return {x.data(), lse_shape(x), format::bhsd};
+    }
+    [[nodiscard]] tensor_view<const accumulator_t<T>> view_lse(const xt::xtensor<accumulator_t<T>, 3>& x) const {
+        return {x.data(), lse_shape(x), format::bhsd};
     }
 
     [[nodiscard]] xt::xtensor<T, 4> make(const extents& e) const {
@@ -53,6 +54,10 @@ struct xtensor_backend {
     }
 
 private:
+    [[nodiscard]] static extents lse_shape(const xt::xtensor<accumulator_t<T>, 3>& x) {
+        return {static_cast<index_t>(x.shape(0)), static_cast<index_t>(x.shape(2)), static_cast<index_t>(x.shape(1)),
+                1};
+    }
     [[nodiscard]] static std::size_t size(index_t n) noexcept { return static_cast<std::size_t>(n); }
 
     template <class V, class E>

@@ -134,6 +134,31 @@ void copy(const tensor_view<From>& from, const tensor_view<To>& to) {
     }
 }
 
+/// Adds element by element between views of equal extents; ghosts cost nothing.
+template <class From, class To>
+void accumulate(const tensor_view<From>& from, const tensor_view<To>& to) {
+    assert(from.shape() == to.shape());
+    if constexpr (real_element<std::remove_const_t<From>>) {
+        const extents& e = from.shape();
+        for (index_t b = 0; b < e.batch; ++b)
+            for (index_t s = 0; s < e.seq; ++s)
+                for (index_t h = 0; h < e.heads; ++h)
+                    for (index_t d = 0; d < e.dim; ++d) *to.at(b, s, h, d) += static_cast<To>(*from.at(b, s, h, d));
+    }
+}
+
+/// Sets every element to zero; ghosts cost nothing.
+template <class T>
+void clear(const tensor_view<T>& x) {
+    if constexpr (real_element<T>) {
+        const extents& e = x.shape();
+        for (index_t b = 0; b < e.batch; ++b)
+            for (index_t s = 0; s < e.seq; ++s)
+                for (index_t h = 0; h < e.heads; ++h)
+                    for (index_t d = 0; d < e.dim; ++d) *x.at(b, s, h, d) = T{};
+    }
+}
+
 /// Bytes aligned to a cache line, from a memory resource that the caller chooses (and may count). Move only.
 class buffer {
 public:

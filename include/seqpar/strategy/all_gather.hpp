@@ -28,61 +28,118 @@ struct all_gather {
     public:
         bound(C comm, int stream) : comm_(std::move(comm)), stream_(stream) {}
 
-        template <element T, class Local>
-        void forward(const Local& local, std::span<const placement> where, const operands<T>& x) {
-            const int rank = comm_.rank(), size = comm_.size();
-            const auto memory = local.how.memory;
-            const auto shape_of = [&](int r, const tensor_view<const T>& like) {
-                const origin& at = where[static_cast<std::size_t>(r)].keys;
-                return extents{like.shape().batch, at.rows.size(), at.heads.count, like.shape().dim};
-            };
-            std::vector<parcel> held(where.size()), streamed(where.size()); // of each rank: K (and V); V
-            std::vector<tensor_view<T>> k(where.size()), v(where.size());
+        /// K, and V unless it is streamed, of every rank.
+        template <element T>
+        struct saved {
+            std::vector<parcel> held;
+            std::vector<tensor_view<T>> k, v;
+        };
 
-            std::vector<incoming> everyone;
-            for (std::size_t r = 0; r < where.size(); ++r) {
-                const extents ks = shape_of(static_cast<int>(r), x.k), vs = shape_of(static_cast<int>(r), x.v);
-                held[r] = parcel(tensor<T>::bytes(ks) + (stream_ == 0 ? tensor<T>::bytes(vs) : 0), memory);
-                k[r] = held[r].template carve<T>(ks);
-                if (stream_ == 0) v[r] = held[r].template carve<T>(vs);
-                everyone.push_back(held[r].in());
-            }
-            const std::size_t me = static_cast<std::size_t>(rank);
-            if (stream_ != 0) v[me] = receive<T>(streamed[me], shape_of(rank, x.v), memory);
-            copy(x.k, k[me]);
-            copy(x.v, v[me]);
-            collective::all_gather(comm_, held[me].out(), std::span<const incoming>(everyone));
+        template <element T, class Local>
+        void forward(const Local& local, std::span<const placement> where, const operands<T>& x,
+                     saved<T>* keep = nullptr) {
+            saved<T> mine;
+            saved<T>& gathered = keep != nullptr ? *keep : mine;
+            gather(local, where, x, gathered);
+            const block<const T> q{x.q, where[static_cast<std::size_t>(comm_.rank())].queries};
+            partial<accumulator_t<T>> seen(x.out.shape(), local.how.memory);
+            each_round(local, where, x, gathered, [&](const std::vector<int>&, auto keys, auto& travelling) {
+                local.fold(q, keys, seen, travelling);
+            });
+            seen.finish(x.out, x.lse);
+        }
+
+        /// The gradients of everyone's keys that this rank's queries cause, then one reduce-scatter that brings each rank
+        /// the sum of its own.
+        template <element T, class Local>
+        void backward(const Local& local, std::span<const placement> where, const operands<T>& x, const gradients<T>& g,
+                      const saved<T>& kept) {
+            using A = accumulator_t<T>;
+            const auto memory = local.how.memory;
+            const std::size_t me = static_cast<std::size_t>(comm_.rank());
+            saved<T> again;
+            if (kept.held.empty()) gather(local, where, x, again);
+            const saved<T>& gathered = kept.held.empty() ? again : kept;
 
             const block<const T> q{x.q, where[me].queries};
-            partial<accumulator_t<T>> seen(x.out.shape(), memory);
+            std::vector<kv_parcel<A>> caused;
+            for (const placement& p : where) {
+                const index_t batch = x.q.shape().batch, dim = x.k.shape().dim, dim_v = x.v.shape().dim;
+                caused.emplace_back(kv_parcel<A>::bytes(p.keys, batch, dim, dim_v), memory);
+                caused.back().shape(p.keys, batch, dim, dim_v);
+                caused.back().clear();
+            }
+            each_round(local, where, x, gathered, [&](const std::vector<int>& ranks, auto keys, auto& travelling) {
+                std::vector<key_gradients<A>> dkv;
+                for (const int r : ranks) {
+                    const kv_parcel<A>& of = caused[static_cast<std::size_t>(r)];
+                    dkv.push_back({of.k(), of.v()});
+                }
+                local.fold_back(q, g.rows, keys, g.dq, std::span<const key_gradients<A>>(dkv), travelling);
+            });
+            std::vector<std::span<const A>> parts;
+            for (const kv_parcel<A>& of : caused) parts.push_back(of.elements());
+            collective::reduce_scatter<A>(
+                comm_, parts, caused[me].elements(), [](A& into, const A& from) { into += from; }, memory);
+            accumulate(caused[me].k(), g.dk);
+            accumulate(caused[me].v(), g.dv);
+        }
+
+    private:
+        [[nodiscard]] static extents shape_of(const placement& p, const auto& like) {
+            return {like.shape().batch, p.keys.rows.size(), p.keys.heads.count, like.shape().dim};
+        }
+
+        /// Brings K, and V unless it is streamed, of every rank to every rank.
+        template <element T, class Local>
+        void gather(const Local& local, std::span<const placement> where, const operands<T>& x, saved<T>& into) {
+            const std::size_t me = static_cast<std::size_t>(comm_.rank());
+            into.held.resize(where.size()), into.k.resize(where.size()), into.v.resize(where.size());
+            std::vector<incoming> everyone;
+            for (std::size_t r = 0; r < where.size(); ++r) {
+                into.k[r] = {nullptr, shape_of(where[r], x.k)};
+                into.v[r] = {nullptr, shape_of(where[r], x.v)};
+                into.held[r] = stream_ == 0 ? parcel::room_for(local.how.memory, into.k[r], into.v[r])
+                                            : parcel::room_for(local.how.memory, into.k[r]);
+                everyone.push_back(into.held[r].in());
+            }
+            copy(x.k, into.k[me]);
+            if (stream_ == 0) copy(x.v, into.v[me]);
+            collective::all_gather(comm_, into.held[me].out(), std::span<const incoming>(everyone));
+        }
+
+        /// Calls compute(ranks, their keys, what travels) for the keys of each round, while the V of the next one travels.
+        template <element T, class Local, class Compute>
+        void each_round(const Local& local, std::span<const placement> where, const operands<T>& x,
+                        const saved<T>& gathered, const Compute& compute) {
+            const int rank = comm_.rank(), size = comm_.size();
+            const std::size_t me = static_cast<std::size_t>(rank);
+            std::vector<tensor_view<T>> v = gathered.v;
+            std::vector<parcel> streamed(where.size());
+            if (stream_ != 0) {
+                streamed[me] = parcel::room_for(local.how.memory, v[me]);
+                copy(x.v, v[me]);
+            }
             const std::vector<std::vector<int>> rounds = owners(rank, size);
             for (std::size_t i = 0; i < rounds.size(); ++i) {
                 outstanding<C> travelling;
                 if (i + 1 < rounds.size())
                     for (const int from : rounds[i + 1]) {
                         const std::size_t r = static_cast<std::size_t>(from);
-                        v[r] = receive<T>(streamed[r], shape_of(from, x.v), memory);
+                        streamed[r] = parcel::room_for(local.how.memory, v[r]);
                         travelling.add(comm_.exchange(streamed[me].out(), (2 * rank - from + size) % size,
                                                       streamed[r].in(), from));
                     }
                 std::vector<key_block<T>> keys;
                 for (const int r : rounds[i]) {
                     const std::size_t at = static_cast<std::size_t>(r);
-                    keys.push_back({k[at], v[at], where[at].keys});
+                    keys.push_back({gathered.k[at], v[at], where[at].keys});
                 }
-                local.fold(q, std::span<const key_block<T>>(keys), seen, travelling);
+                compute(rounds[i], std::span<const key_block<T>>(keys), travelling);
                 travelling.wait();
                 for (const int r : rounds[i])
                     if (r != rank) streamed[static_cast<std::size_t>(r)] = {};
             }
-            seen.finish(x.out, x.lse);
-        }
-
-    private:
-        template <element T>
-        static tensor_view<T> receive(parcel& into, const extents& shape, std::pmr::memory_resource* memory) {
-            into = parcel(tensor<T>::bytes(shape), memory);
-            return into.template carve<T>(shape);
         }
 
         /// Whose values are computed in each round: everyone's at once, or the own first and then `stream` at a time.

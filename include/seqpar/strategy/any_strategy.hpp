@@ -20,11 +20,19 @@ class any_strategy {
 
     using placements = std::span<const placement>;
 
+    using kept = std::shared_ptr<const void>; ///< what a model keeps, null: nothing
+
     struct bound_interface {
         virtual ~bound_interface() = default;
-        virtual void forward(const local&, placements, const operands<float>&) = 0;
-        virtual void forward(const local&, placements, const operands<double>&) = 0;
-        virtual void forward(const local&, placements, const operands<bfloat16>&) = 0;
+        virtual void forward(const local&, placements, const operands<float>&, kept*) = 0;
+        virtual void forward(const local&, placements, const operands<double>&, kept*) = 0;
+        virtual void forward(const local&, placements, const operands<bfloat16>&, kept*) = 0;
+        virtual void backward(const local&, placements, const operands<float>&, const gradients<float>&,
+                              const kept&) = 0;
+        virtual void backward(const local&, placements, const operands<double>&, const gradients<double>&,
+                              const kept&) = 0;
+        virtual void backward(const local&, placements, const operands<bfloat16>&, const gradients<bfloat16>&,
+                              const kept&) = 0;
     };
 
 public:
@@ -36,8 +44,19 @@ public:
     class bound {
     public:
         template <element T>
-        void forward(const local& how, std::span<const placement> where, const operands<T>& x) {
-            self_->forward(how, where, x);
+        struct saved {
+            kept state;
+        };
+
+        template <element T>
+        void forward(const local& how, std::span<const placement> where, const operands<T>& x,
+                     saved<T>* keep = nullptr) {
+            self_->forward(how, where, x, keep != nullptr ? &keep->state : nullptr);
+        }
+        template <element T>
+        void backward(const local& how, std::span<const placement> where, const operands<T>& x, const gradients<T>& g,
+                      const saved<T>& state) {
+            self_->backward(how, where, x, g, state.state);
         }
 
     private:
@@ -62,15 +81,44 @@ private:
     template <class B>
     struct bound_holder final : bound_interface {
         explicit bound_holder(B m) : model(std::move(m)) {}
-        void forward(const local& how, placements where, const operands<float>& x) override {
-            model.forward(how, where, x);
+        void forward(const local& how, placements where, const operands<float>& x, kept* keep) override {
+            run_forward(how, where, x, keep);
         }
-        void forward(const local& how, placements where, const operands<double>& x) override {
-            model.forward(how, where, x);
+        void forward(const local& how, placements where, const operands<double>& x, kept* keep) override {
+            run_forward(how, where, x, keep);
         }
-        void forward(const local& how, placements where, const operands<bfloat16>& x) override {
-            model.forward(how, where, x);
+        void forward(const local& how, placements where, const operands<bfloat16>& x, kept* keep) override {
+            run_forward(how, where, x, keep);
         }
+        void backward(const local& how, placements where, const operands<float>& x, const gradients<float>& g,
+                      const kept& state) override {
+            run_backward(how, where, x, g, state);
+        }
+        void backward(const local& how, placements where, const operands<double>& x, const gradients<double>& g,
+                      const kept& state) override {
+            run_backward(how, where, x, g, state);
+        }
+        void backward(const local& how, placements where, const operands<bfloat16>& x, const gradients<bfloat16>& g,
+                      const kept& state) override {
+            run_backward(how, where, x, g, state);
+        }
+
+        template <class T>
+        void run_forward(const local& how, placements where, const operands<T>& x, kept* keep) {
+            if (keep == nullptr) return model.template forward<T>(how, where, x);
+            auto state = std::make_shared<typename B::template saved<T>>();
+            model.template forward<T>(how, where, x, state.get());
+            *keep = std::move(state);
+        }
+        template <class T>
+        void run_backward(const local& how, placements where, const operands<T>& x, const gradients<T>& g,
+                          const kept& state) {
+            using saved = typename B::template saved<T>;
+            if (state != nullptr)
+                return model.template backward<T>(how, where, x, g, *static_cast<const saved*>(state.get()));
+            model.template backward<T>(how, where, x, g, saved{});
+        }
+
         B model;
     };
 

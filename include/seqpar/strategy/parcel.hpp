@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstddef>
 #include <memory_resource>
+#include <span>
 
 namespace seqpar {
 
@@ -72,6 +73,23 @@ public:
         copy(v, v_);
     }
 
+    /// Sets all to zero.
+    void clear() const {
+        seqpar::clear(k_);
+        seqpar::clear(v_);
+    }
+    /// Adds another of the same shape.
+    void add(const kv_parcel& other) const {
+        accumulate(other.k_, k_);
+        accumulate(other.v_, v_);
+    }
+
+    /// All elements, those of K before those of V.
+    [[nodiscard]] std::span<T> elements() const noexcept {
+        return {k_.data(), static_cast<std::size_t>(k_.shape().count() + v_.shape().count())};
+    }
+    [[nodiscard]] const tensor_view<T>& k() const noexcept { return k_; }
+    [[nodiscard]] const tensor_view<T>& v() const noexcept { return v_; }
     [[nodiscard]] key_block<T> block() const { return {k_, v_, *at_}; }
     [[nodiscard]] outgoing out() const noexcept { return parcel_.out(); }
     [[nodiscard]] incoming in() noexcept { return parcel_.in(); }

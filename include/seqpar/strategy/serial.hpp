@@ -11,13 +11,26 @@ struct serial {
     template <communicator C>
     class bound {
     public:
+        template <element T>
+        struct saved {}; // nothing is moved
+
         template <element T, class Local>
-        void forward(const Local& local, std::span<const placement> where, const operands<T>& x) {
+        void forward(const Local& local, std::span<const placement> where, const operands<T>& x, saved<T>* = nullptr) {
             partial<accumulator_t<T>> seen(x.out.shape(), local.how.memory);
             const key_block<T> keys{x.k, x.v, where[0].keys};
             nothing travelling;
             local.fold(block<const T>{x.q, where[0].queries}, std::span(&keys, 1), seen, travelling);
             seen.finish(x.out, x.lse);
+        }
+
+        template <element T, class Local>
+        void backward(const Local& local, std::span<const placement> where, const operands<T>& x, const gradients<T>& g,
+                      const saved<T>&) {
+            const key_block<T> keys{x.k, x.v, where[0].keys};
+            const key_gradients<accumulator_t<T>> dkv{g.dk, g.dv};
+            nothing travelling;
+            local.fold_back(block<const T>{x.q, where[0].queries}, g.rows, std::span(&keys, 1), g.dq,
+                            std::span(&dkv, 1), travelling);
         }
     };
 

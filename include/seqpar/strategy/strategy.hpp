@@ -25,6 +25,17 @@ struct operands {
     [[nodiscard]] bool wants_lse() const noexcept { return lse.shape().dim != 0; }
 };
 
+/// What a rank brings to backward beside q, k and v of its operands, and what it takes away.
+template <element T>
+struct gradients {
+    row_gradients<T> rows;            ///< of this rank's rows: dout, lse, delta
+    bool into_lse = false;            ///< delta holds a gradient that flows into lse, so out and dout do not give it
+    bool complete = true;             ///< nothing will be added to dk and dv once they are here: they may travel in T
+    tensor_view<accumulator_t<T>> dq; ///< [batch, rows, heads, head_dim], added to
+    tensor_view<accumulator_t<T>> dk; ///< [batch, key rows, kv_heads, head_dim], added to
+    tensor_view<accumulator_t<T>> dv; ///< [batch, key rows, kv_heads, head_dim of v], added to
+};
+
 /// How blocks are computed: the kernel, the score, and what both need to know.
 template <class Kernel, class Score>
 struct local_attention {
@@ -36,6 +47,21 @@ struct local_attention {
     template <element T, class Travelling>
     void fold(const block<const T>& q, std::span<const key_block<T>> keys, partial<accumulator_t<T>>& seen,
               Travelling& travelling) const {
+        while_moving(travelling, [&](const context& polling) { kernel.forward(polling, q, keys, score, seen); });
+    }
+
+    /// Adds the gradients that keys cause, while `travelling` is kept moving.
+    template <element T, class Travelling>
+    void fold_back(const block<const T>& q, const row_gradients<T>& rows, std::span<const key_block<T>> keys,
+                   const tensor_view<accumulator_t<T>>& dq, std::span<const key_gradients<accumulator_t<T>>> dkv,
+                   Travelling& travelling) const {
+        while_moving(travelling,
+                     [&](const context& polling) { kernel.backward(polling, q, rows, keys, score, dq, dkv); });
+    }
+
+private:
+    template <class Travelling, class Compute>
+    void while_moving(Travelling& travelling, const Compute& compute) const {
         const auto poll = [&] {
             static_cast<void>(travelling.test());
             if (how.progress != nullptr) (*how.progress)();
@@ -43,7 +69,7 @@ struct local_attention {
         const function_ref<void()> hook(poll);
         context polling = how;
         polling.progress = &hook;
-        kernel.forward(polling, q, keys, score, seen);
+        compute(polling);
     }
 };
 
@@ -60,7 +86,10 @@ struct nothing {
 ///   3. s.on(comm), collective, binds it to a communicator. The result b holds what is worth keeping between calls, and
 ///      b.forward(local, where, x), collective, computes: `local` a local_attention, `where` the placement of every rank
 ///      of comm (std::span<const placement>), x this rank's operands<T>.
-///   4. s.predict(problem, rank) is the plan::cost of forward, as integers.
+///   4. optional: decltype(b)::saved<T>, default-made: what forward keeps for backward. b.forward(local, where, x, &kept)
+///      keeps what it has moved; b.backward(local, where, x, g, kept), collective, adds to g.dq, g.dk, g.dv this rank's
+///      rows of the gradients of the global function. With a default-made `kept` it moves again what it needs.
+///   5. s.predict(problem, rank) is the plan::cost of forward, as integers.
 template <class S>
 concept strategy = std::copyable<S> && requires(const S& s, int size, const plan::problem& p) {
     { s.name() } -> std::convertible_to<std::string>;

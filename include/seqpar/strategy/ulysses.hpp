@@ -2,6 +2,7 @@
 
 #include <seqpar/comm/collectives.hpp>
 #include <seqpar/core/interleave.hpp>
+#include <seqpar/kernel/delta.hpp>
 #include <seqpar/strategy/head_share.hpp>
 #include <seqpar/strategy/parcel.hpp>
 #include <seqpar/strategy/serial.hpp>
@@ -10,6 +11,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -36,27 +38,77 @@ struct ulysses {
               across_(comm.split(comm.rank() % degree, comm.rank())), inner_(inner.on(across_)),
               first_(static_cast<std::size_t>(comm.rank() / degree * degree)) {}
 
+        using inner_bound = decltype(std::declval<const Inner&>().on(std::declval<C&>()));
+
+        /// This rank's share of the heads, over all rows of the group; and what the inner strategy keeps.
+        template <element T>
+        struct saved {
+            tensor<T> q, k, v, out;
+            tensor<accumulator_t<T>> lse;
+            typename inner_bound::template saved<T> inner;
+            bool kept = false;
+        };
+
         template <element T, class Local>
-        void forward(const Local& local, std::span<const placement> where, const operands<T>& x) {
+        void forward(const Local& local, std::span<const placement> where, const operands<T>& x,
+                     saved<T>* keep = nullptr) {
             using A = accumulator_t<T>;
             const auto memory = local.how.memory;
             const trade t = plan_trade(where, local.how.group);
-            const index_t batch = x.q.shape().batch, dim = x.q.shape().dim, dim_v = x.v.shape().dim;
-            const extents longer{batch, t.rows.rows.size(), t.mine().queries.count, dim_v};
-            const extents keys{batch, t.keys.rows.size(), t.mine().keys.count, dim};
+            saved<T> mine;
+            saved<T>& s = keep != nullptr ? *keep : mine;
+            bring_operands(t, x, s, memory);
 
-            tensor<T> q({batch, longer.seq, longer.heads, dim}, format::bshd, memory), k(keys, format::bshd, memory),
-                v({batch, keys.seq, keys.heads, dim_v}, format::bshd, memory);
-            rows_for_heads<T>(t, x, q.view(), k.view(), v.view(), memory);
-
-            tensor<T> out(longer, format::bshd, memory);
-            tensor<A> lse({batch, longer.seq, longer.heads, x.lse.shape().dim}, format::bshd, memory);
+            const extents longer{x.q.shape().batch, t.rows.rows.size(), t.mine().queries.count, x.v.shape().dim};
+            s.out = tensor<T>(longer, format::bshd, memory);
+            // What is kept needs its lse, wanted or not.
+            const index_t lse_dim = keep != nullptr ? 1 : x.lse.shape().dim;
+            s.lse = tensor<A>({longer.batch, longer.seq, longer.heads, lse_dim}, format::bshd, memory);
             const std::vector<placement> inner_where = regroup(where, t.mine(), group_.size());
-            inner_.template forward<T>(local, inner_where,
-                                       operands<T>{q.view(), k.view(), v.view(), out.view(), lse.view()});
-            q = {}, k = {}, v = {};
+            inner_.template forward<T>(local, inner_where, operands_of(s), keep != nullptr ? &s.inner : nullptr);
+            if (keep == nullptr)
+                s.q = {}, s.k = {}, s.v = {};
+            else
+                s.kept = true;
 
-            heads_for_rows<T>(t, x, out.view(), lse.view(), memory);
+            heads_for_rows(t, x, s.out.view(), x.wants_lse() ? s.lse.view() : tensor_view<A>{}, memory);
+        }
+
+        /// Rows for heads for dout, and for what was not kept; the inner backward; heads for rows for dq, dk, dv.
+        template <element T, class Local>
+        void backward(const Local& local, std::span<const placement> where, const operands<T>& x, const gradients<T>& g,
+                      const saved<T>& kept) {
+            using A = accumulator_t<T>;
+            const auto memory = local.how.memory;
+            const trade t = plan_trade(where, local.how.group);
+            const index_t batch = x.q.shape().batch, rows = t.rows.rows.size(), heads = t.mine().queries.count;
+            saved<T> again;
+            if (!kept.kept) bring_operands(t, x, again, memory);
+            const saved<T>& s = kept.kept ? kept : again;
+
+            tensor<T> dout({batch, rows, heads, x.v.shape().dim}, format::bshd, memory);
+            tensor<A> delta({batch, rows, heads, 1}, format::bshd, memory), lse_again;
+            if (!kept.kept) lse_again = tensor<A>({batch, rows, heads, 1}, format::bshd, memory);
+            const bool send_delta = !kept.kept || g.into_lse; // else out and dout give it
+            rows_for_heads(t, memory, row_piece<A>{g.rows.lse, lse_again.view(), side::queries},
+                           row_piece<A>{send_delta ? g.rows.delta : tensor_view<const A>{},
+                                        send_delta ? delta.view() : tensor_view<A>{}, side::queries},
+                           row_piece<T>{g.rows.dout, dout.view(), side::queries});
+            const tensor_view<const A> lse = kept.kept ? kept.lse.view() : std::as_const(lse_again).view();
+            if (!send_delta) row_delta<T>(kept.out.view(), std::as_const(dout).view(), {}, delta.view());
+
+            tensor<A> dq({batch, rows, heads, x.q.shape().dim}, format::bshd, memory);
+            tensor<A> dk(s.k.shape(), format::bshd, memory), dv(s.v.shape(), format::bshd, memory);
+            const std::vector<placement> inner_where = regroup(where, t.mine(), group_.size());
+            inner_.template backward<T>(local, inner_where, operands<T>{s.q.view(), s.k.view(), s.v.view(), {}, {}},
+                                        gradients<T>{{std::as_const(dout).view(), lse, std::as_const(delta).view()},
+                                                     g.into_lse,
+                                                     g.complete && !shares_keys(t),
+                                                     dq.view(),
+                                                     dk.view(),
+                                                     dv.view()},
+                                        s.inner);
+            return_gradients<T>(t, g, dq.view(), dk.view(), dv.view(), memory);
         }
 
     private:
@@ -86,30 +138,75 @@ struct ulysses {
                     static_cast<std::size_t>(group_.rank())};
         }
 
-        /// [batch, n, heads, dim] of every member -> [batch, rows of the group, this share of the heads, dim]
+        enum class side { queries, keys };
+
+        /// A tensor that travels: this rank's rows of it, and where the group's rows of this rank's heads go. Default views:
+        /// it stays at home.
         template <element T>
-        void rows_for_heads(const trade& t, const operands<T>& x, const tensor_view<T>& q, const tensor_view<T>& k,
-                            const tensor_view<T>& v, std::pmr::memory_resource* memory) {
+        struct row_piece {
+            tensor_view<const T> mine; ///< [batch, n, heads, dim]
+            tensor_view<T> longer;     ///< [batch, rows of the group, this share of the heads, dim]
+            side of;
+
+            [[nodiscard]] bool stays() const noexcept { return longer.shape().dim == 0; }
+            /// What goes to the member with that share.
+            [[nodiscard]] tensor_view<const T> part(const trade& t, std::size_t j) const {
+                if (stays()) return {};
+                const placement& have = t.members[t.me];
+                return of == side::queries ? trade::part(mine, have.queries.heads, t.shares[j].queries)
+                                           : trade::part(mine, have.keys.heads, t.shares[j].keys);
+            }
+            /// The shape of what comes from member j.
+            [[nodiscard]] extents shape_from(const trade& t, std::size_t j) const {
+                extents e = longer.shape();
+                e.seq = of == side::queries ? t.rows_of(j) : t.keys_of(j);
+                return stays() ? extents{} : e;
+            }
+        };
+
+        /// [batch, n, heads, dim] of every member -> [batch, rows of the group, this share of the heads, dim], several
+        /// tensors in one message; wider elements first.
+        template <element... T>
+        void rows_for_heads(const trade& t, std::pmr::memory_resource* memory, const row_piece<T>&... pieces) {
             const std::size_t size = t.members.size();
             std::vector<parcel> out(size), in(size);
-            std::vector<tensor_view<const T>> qs(size), ks(size), vs(size);
-            for (std::size_t j = 0; j < size; ++j) {
-                const placement& have = t.members[t.me];
-                qs[j] = trade::part(x.q, have.queries.heads, t.shares[j].queries);
-                ks[j] = trade::part(x.k, have.keys.heads, t.shares[j].keys);
-                vs[j] = trade::part(x.v, have.keys.heads, t.shares[j].keys);
-                if (j == t.me) continue;
-                out[j] = parcel::packed<T, T, T>(memory, qs[j], ks[j], vs[j]);
-                tensor_view<T> from_q(nullptr, {q.shape().batch, t.rows_of(j), q.shape().heads, q.shape().dim});
-                tensor_view<T> from_k(nullptr, {k.shape().batch, t.keys_of(j), k.shape().heads, k.shape().dim});
-                tensor_view<T> from_v(nullptr, {v.shape().batch, t.keys_of(j), v.shape().heads, v.shape().dim});
-                in[j] = parcel::room_for(memory, from_q, from_k, from_v);
-                qs[j] = from_q, ks[j] = from_k, vs[j] = from_v;
-            }
-            all_to_all(out, in);
-            assemble<T>(t.rows, qs, q);
-            assemble<T>(t.keys, ks, k);
-            assemble<T>(t.keys, vs, v);
+            std::tuple<std::vector<tensor_view<const T>>...> parts{std::vector<tensor_view<const T>>(size)...};
+            const auto with = [&](std::vector<tensor_view<const T>>&... of) {
+                for (std::size_t j = 0; j < size; ++j) {
+                    ((of[j] = pieces.part(t, j)), ...);
+                    if (j == t.me) continue;
+                    out[j] = parcel::packed<T...>(memory, of[j]...);
+                    std::tuple<tensor_view<T>...> arrived{tensor_view<T>(nullptr, pieces.shape_from(t, j))...};
+                    in[j] = std::apply([&](auto&... a) { return parcel::room_for(memory, a...); }, arrived);
+                    std::apply([&](const auto&... a) { ((of[j] = a), ...); }, arrived);
+                }
+                all_to_all(out, in);
+                const auto join = [&](const auto& piece, const auto& from) {
+                    if (!piece.stays())
+                        assemble(piece.of == side::queries ? t.rows : t.keys, std::span(std::as_const(from)),
+                                 piece.longer);
+                };
+                (join(pieces, of), ...);
+            };
+            std::apply(with, parts);
+        }
+
+        /// Q, K and V of this share of the heads, over all rows of the group.
+        template <element T>
+        void bring_operands(const trade& t, const operands<T>& x, saved<T>& s, std::pmr::memory_resource* memory) {
+            const index_t batch = x.q.shape().batch, dim = x.q.shape().dim, dim_v = x.v.shape().dim;
+            const index_t rows = t.rows.rows.size(), keys = t.keys.rows.size();
+            s.q = tensor<T>({batch, rows, t.mine().queries.count, dim}, format::bshd, memory);
+            s.k = tensor<T>({batch, keys, t.mine().keys.count, dim}, format::bshd, memory);
+            s.v = tensor<T>({batch, keys, t.mine().keys.count, dim_v}, format::bshd, memory);
+            rows_for_heads(t, memory, row_piece<T>{x.q, s.q.view(), side::queries},
+                           row_piece<T>{x.k, s.k.view(), side::keys}, row_piece<T>{x.v, s.v.view(), side::keys});
+        }
+
+        template <element T>
+        [[nodiscard]] static operands<T> operands_of(saved<T>& s) {
+            return {std::as_const(s.q).view(), std::as_const(s.k).view(), std::as_const(s.v).view(), s.out.view(),
+                    s.lse.view()};
         }
 
         /// [batch, rows of the group, this share of the heads, dim] -> [batch, n, heads, dim] of every member
@@ -146,6 +243,65 @@ struct ulysses {
             }
         }
 
+        /// Whether some kv head is read by several members.
+        [[nodiscard]] static bool shares_keys(const trade& t) {
+            index_t readers = 0;
+            for (const head_share& share : t.shares) readers += share.keys.count;
+            return readers > t.members[t.me].keys.heads.count;
+        }
+
+        /// dq, dk, dv of this share of the heads -> those of this rank's rows, added up. Where members share kv
+        /// heads the sums are unfinished: dk and dv travel in the accumulation type, else in the storage type, as dq does.
+        template <element T, element A = accumulator_t<T>>
+        void return_gradients(const trade& t, const gradients<T>& g, const tensor_view<A>& dq, const tensor_view<A>& dk,
+                              const tensor_view<A>& dv, std::pmr::memory_resource* memory) {
+            if (!g.complete || shares_keys(t))
+                return_gradients_as<A, T>(t, g, dq, dk, dv, memory);
+            else
+                return_gradients_as<T, T>(t, g, dq, dk, dv, memory);
+        }
+
+        template <element K, element T, element A>
+        void return_gradients_as(const trade& t, const gradients<T>& g, const tensor_view<A>& dq,
+                                 const tensor_view<A>& dk, const tensor_view<A>& dv,
+                                 std::pmr::memory_resource* memory) {
+            const std::size_t size = t.members.size();
+            std::vector<parcel> out(size), in(size);
+            std::vector<tensor_view<T>> qs(size), qs_in(size);
+            std::vector<tensor_view<K>> ks(size), vs(size), ks_in(size), vs_in(size);
+            const placement& have = t.members[t.me];
+            const auto sized = [](const auto& like, index_t rows, index_t heads) {
+                return extents{like.shape().batch, rows, heads, like.shape().dim};
+            };
+            for (std::size_t j = 0; j < size; ++j) {
+                qs[j] = {nullptr, sized(dq, t.rows_of(j), dq.shape().heads)};
+                ks[j] = {nullptr, sized(dk, t.keys_of(j), dk.shape().heads)};
+                vs[j] = {nullptr, sized(dv, t.keys_of(j), dv.shape().heads)};
+                out[j] = parcel::room_for(memory, ks[j], vs[j], qs[j]);
+                if (j == t.me) continue;
+                qs_in[j] = {nullptr, sized(dq, t.rows_of(t.me), t.shares[j].queries.count)};
+                ks_in[j] = {nullptr, sized(dk, t.keys_of(t.me), t.shares[j].keys.count)};
+                vs_in[j] = {nullptr, sized(dv, t.keys_of(t.me), t.shares[j].keys.count)};
+                in[j] = parcel::room_for(memory, ks_in[j], vs_in[j], qs_in[j]);
+            }
+            const auto deal = [](const interleaved& plan, const auto& whole, const auto& parts) {
+                for (const segment& s : plan.segments)
+                    copy(whole.rows(s.to, s.count, s.every), parts[s.source].rows(s.from, s.count));
+            };
+            deal(t.rows, dq, qs);
+            deal(t.keys, dk, ks);
+            deal(t.keys, dv, vs);
+            parcel own = std::move(out[t.me]); // stays alive: its views are read below
+            out[t.me] = {};
+            qs_in[t.me] = qs[t.me], ks_in[t.me] = ks[t.me], vs_in[t.me] = vs[t.me];
+            all_to_all(out, in);
+            for (std::size_t j = 0; j < size; ++j) { // in the order of the members, whichever rank this is
+                accumulate(qs_in[j], trade::part(g.dq, have.queries.heads, t.shares[j].queries));
+                accumulate(ks_in[j], trade::part(g.dk, have.keys.heads, t.shares[j].keys));
+                accumulate(vs_in[j], trade::part(g.dv, have.keys.heads, t.shares[j].keys));
+            }
+        }
+
         /// One parcel to each other member. Those that were sent are freed.
         void all_to_all(std::vector<parcel>& out, std::vector<parcel>& in) {
             std::vector<outgoing> sent;
@@ -159,7 +315,7 @@ struct ulysses {
         }
 
         C group_, across_;
-        decltype(std::declval<const Inner&>().on(std::declval<C&>())) inner_;
+        inner_bound inner_;
         std::size_t first_; // rank of the group's first member
     };
 

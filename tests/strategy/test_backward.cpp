@@ -1,0 +1,72 @@
+/// Backward of every strategy on threads: the gradients of the global function, within derived bounds of a definition that
+/// knows nothing of the library, for what is kept and for what is sent again.
+#include <support/catch.hpp>
+#include <support/gradient_case.hpp>
+
+#include "product.hpp"
+
+#include <seqpar/comm/threads.hpp>
+#include <seqpar/kernel/reference.hpp>
+#include <seqpar/strategy/all_gather.hpp>
+#include <seqpar/strategy/ring.hpp>
+#include <seqpar/strategy/serial.hpp>
+#include <seqpar/strategy/ulysses.hpp>
+
+#include <mutex>
+#include <string>
+
+using namespace seqpar;
+using namespace seqpar::testing;
+
+namespace {
+
+struct product {
+    int every;
+    int next = 0;
+
+    template <class T, class Kernel, class Strategy>
+    void check(int ranks, const Strategy& strategy, const Kernel& kernel) {
+        for (const attention_shape& shape : small_shapes())
+            for (const any_layout& layout : all_layouts())
+                for (const any_score& s : all_scores())
+                    for (const saving save : {saving::keep, saving::resend})
+                        for (const bool with_dlse : {false, true})
+                            if (next++ % every == 0) {
+                                const gradient_case<T> c(shape, layout, s, with_dlse, ranks);
+                                std::string trouble;
+                                std::mutex mutex;
+                                threads::run(ranks, [&](thread_communicator world) {
+                                    const std::string mine = c.trouble_with(world, strategy, kernel, save);
+                                    const std::lock_guard lock(mutex);
+                                    trouble += mine;
+                                });
+                                CHECK(trouble == "");
+                            }
+    }
+
+    template <class T, class Kernel>
+    void all(const Kernel& kernel) {
+        check<T>(1, serial{}, kernel);
+        for (const int p : {1, 2, 3, 4, 7}) {
+            check<T>(p, ring{}, kernel);
+            check<T>(p, all_gather{}, kernel);
+            check<T>(p, all_gather{2}, kernel);
+            check<T>(p, ulysses<>{}, kernel);
+        }
+        check<T>(4, ulysses<ring>{2, {}}, kernel);
+        check<T>(6, ulysses<all_gather>{3, {1}}, kernel);
+        check<T>(8, ulysses<ulysses<ring>>{2, {2, {}}}, kernel);
+    }
+};
+
+} // namespace
+
+TEST_CASE("gradients in double, a part of the product") { product{11}.all<double>(reference{}); }
+TEST_CASE("gradients in float and bfloat16 by flash, a part of the product") {
+    product{13}.all<float>(flash{});
+    product{29}.all<bfloat16>(flash{});
+}
+TEST_CASE("gradients, the full product", "[slow]") {
+    product{1}.all<double>(reference{});
+    product{1}.all<float>(flash{});
+}
