@@ -40,7 +40,15 @@ void* operator new(std::size_t bytes) { return take(bytes); }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
     return take(bytes, static_cast<std::size_t>(alignment));
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    try {
+        return take(bytes);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
 void operator delete(void* data) noexcept { give(data); }
+void operator delete(void* data, const std::nothrow_t&) noexcept { give(data); }
 void operator delete(void* data, std::size_t) noexcept { give(data); }
 void operator delete(void* data, std::align_val_t) noexcept { give(data); }
 void operator delete(void* data, std::size_t, std::align_val_t) noexcept { give(data); }
