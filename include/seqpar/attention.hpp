@@ -170,6 +170,8 @@ public:
                                 const tensor_view<const accumulator_type>& dlse = {}) {
         using T = value_type;
         using A = accumulator_type;
+        static_assert(differentiable<bound_type, T, local_attention<kernel_type, score_type>>,
+                      "attention: this strategy has no backward: choose serial, ulysses, all_gather or ring");
         const saved_type& s = of.saved;
         const operands<T> x{s.q, s.k, s.v, {}, {}};
         const tensor_view<const T> out = backend_.view(of.out);

@@ -114,9 +114,14 @@ private:
         void run_backward(const local& how, placements where, const operands<T>& x, const gradients<T>& g,
                           const kept& state) {
             using saved = typename B::template saved<T>;
-            if (state != nullptr)
-                return model.template backward<T>(how, where, x, g, *static_cast<const saved*>(state.get()));
-            model.template backward<T>(how, where, x, g, saved{});
+            if constexpr (differentiable<B, T, local>) {
+                if (state != nullptr)
+                    model.template backward<T>(how, where, x, g, *static_cast<const saved*>(state.get()));
+                else
+                    model.template backward<T>(how, where, x, g, saved{});
+            } else {
+                throw refusal("this strategy has no backward");
+            }
         }
 
         B model;

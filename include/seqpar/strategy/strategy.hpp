@@ -78,6 +78,13 @@ struct nothing {
     static constexpr bool test() noexcept { return true; }
 };
 
+/// A bound strategy that has a backward for T.
+template <class Bound, class T, class Local>
+concept differentiable = requires(Bound& b, const Local& local, std::span<const placement> where, const operands<T>& x,
+                                  const gradients<T>& g, const typename Bound::template saved<T>& kept) {
+    b.template backward<T>(local, where, x, g, kept);
+};
+
 /// How the ranks share one attention. It moves blocks and never touches an element.
 ///
 /// For a model S with a value s:

@@ -77,7 +77,7 @@ struct ulysses {
         /// Rows for heads for dout, and for what was not kept; the inner backward; heads for rows for dq, dk, dv.
         template <element T, class Local>
         void backward(const Local& local, std::span<const placement> where, const operands<T>& x, const gradients<T>& g,
-                      const saved<T>& kept) {
+                      const saved<T>& kept) requires differentiable<inner_bound, T, Local> {
             using A = accumulator_t<T>;
             const auto memory = local.how.memory;
             const trade t = plan_trade(where, local.how.group);
