@@ -7,6 +7,7 @@
 
 #include <seqpar/comm/threads.hpp>
 #include <seqpar/kernel/reference.hpp>
+#include <seqpar/score/documents.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/serial.hpp>
@@ -65,6 +66,26 @@ TEST_CASE("gradients in double, a part of the product") { product{11}.all<double
 TEST_CASE("gradients in float and bfloat16 by flash, a part of the product") {
     product{13}.all<float>(flash{});
     product{29}.all<bfloat16>(flash{});
+}
+TEST_CASE("gradients of packed documents") {
+    const any_score packed(
+        causal{alignment::bottom_right()} &
+        documents<>({0, 5, 5, 18, 31}, {0, 9, 12, 20, 37})); // one without queries, rows beyond the last
+    for (const any_layout& layout : all_layouts())
+        for (const saving save : {saving::keep, saving::resend}) {
+            const gradient_case<double> c({2, 37, 37, 6, 3, 16, 5}, layout, packed, true, 4);
+            std::string trouble;
+            std::mutex mutex;
+            threads::run(4, [&](thread_communicator world) {
+                const std::string mine = c.trouble_with(world, ring{}, flash{}, save) +
+                                         c.trouble_with(world, all_gather{1}, flash{}, save) +
+                                         c.trouble_with(world, ulysses<>{}, flash{}, save) +
+                                         c.trouble_with(world, ulysses<ring>{2, {}}, flash{}, save);
+                const std::lock_guard lock(mutex);
+                trouble += mine;
+            });
+            CHECK(trouble == "");
+        }
 }
 TEST_CASE("gradients, the full product", "[slow]") {
     product{1}.all<double>(reference{});
