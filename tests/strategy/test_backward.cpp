@@ -3,18 +3,14 @@
 #include <support/catch.hpp>
 #include <support/gradient_case.hpp>
 
-#include "product.hpp"
+#include "thread_product.hpp"
 
-#include <seqpar/comm/threads.hpp>
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/score/documents.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/serial.hpp>
 #include <seqpar/strategy/ulysses.hpp>
-
-#include <mutex>
-#include <string>
 
 using namespace seqpar;
 using namespace seqpar::testing;
@@ -34,14 +30,9 @@ struct product {
                         for (const bool with_dlse : {false, true})
                             if (next++ % every == 0) {
                                 const gradient_case<T> c(shape, layout, s, with_dlse, ranks);
-                                std::string trouble;
-                                std::mutex mutex;
-                                threads::run(ranks, [&](thread_communicator world) {
-                                    const std::string mine = c.trouble_with(world, strategy, kernel, save);
-                                    const std::lock_guard lock(mutex);
-                                    trouble += mine;
-                                });
-                                CHECK(trouble == "");
+                                CHECK(said_by_ranks(ranks, [&](thread_communicator world) {
+                                          return c.trouble_with(world, strategy, kernel, save);
+                                      }) == "");
                             }
     }
 
@@ -74,17 +65,12 @@ TEST_CASE("gradients of packed documents") {
     for (const any_layout& layout : all_layouts())
         for (const saving save : {saving::keep, saving::resend}) {
             const gradient_case<double> c({2, 37, 37, 6, 3, 16, 5}, layout, packed, true, 4);
-            std::string trouble;
-            std::mutex mutex;
-            threads::run(4, [&](thread_communicator world) {
-                const std::string mine = c.trouble_with(world, ring{}, flash{}, save) +
-                                         c.trouble_with(world, all_gather{1}, flash{}, save) +
-                                         c.trouble_with(world, ulysses<>{}, flash{}, save) +
-                                         c.trouble_with(world, ulysses<ring>{2, {}}, flash{}, save);
-                const std::lock_guard lock(mutex);
-                trouble += mine;
-            });
-            CHECK(trouble == "");
+            CHECK(said_by_ranks(4, [&](thread_communicator world) {
+                      return c.trouble_with(world, ring{}, flash{}, save) +
+                             c.trouble_with(world, all_gather{1}, flash{}, save) +
+                             c.trouble_with(world, ulysses<>{}, flash{}, save) +
+                             c.trouble_with(world, ulysses<ring>{2, {}}, flash{}, save);
+                  }) == "");
         }
 }
 TEST_CASE("gradients, the full product", "[slow]") {

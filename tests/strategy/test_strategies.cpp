@@ -3,50 +3,20 @@
 /// memory equal to the formulas as integers, on every rank.
 #include <support/catch.hpp>
 
-#include "product.hpp"
+#include "thread_product.hpp"
 
-#include <seqpar/comm/threads.hpp>
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/serial.hpp>
 #include <seqpar/strategy/ulysses.hpp>
 
-#include <mutex>
-#include <string>
-#include <vector>
-
 using namespace seqpar;
 using namespace seqpar::testing;
 
 namespace {
 
-/// Checks every n-th case of the product; n has no factor in common with the product's sides, so that the cases meet
-/// every pair of them.
-struct product {
-    int every;
-    int next = 0;
-
-    template <class T = float, class Kernel = flash, class Strategy>
-    void check(int ranks, const Strategy& strategy, const std::vector<attention_shape>& shapes, bool bitwise,
-               const Kernel& kernel = {}) {
-        for (const attention_shape& shape : shapes)
-            for (const any_layout& layout : all_layouts())
-                for (const any_score& s : all_scores())
-                    for (const bool lse : {true, false}) {
-                        if (next++ % every != 0) continue;
-                        std::string trouble;
-                        std::mutex mutex;
-                        threads::run(ranks, [&](thread_communicator world) {
-                            const std::string mine =
-                                trouble_with<T>(world, strategy, kernel, scheme_case{shape, layout, s, lse, bitwise});
-                            const std::lock_guard lock(mutex);
-                            trouble += mine;
-                        });
-                        CHECK(trouble == "");
-                    }
-    }
-
+struct product : thread_product {
     void all() {
         check(1, serial{}, small_shapes(), true);
         check<double>(1, serial{}, tiled_shapes(), true);
@@ -83,5 +53,5 @@ struct product {
 
 } // namespace
 
-TEST_CASE("strategies, a seventh of the product") { product{7}.all(); }
-TEST_CASE("strategies, the full product", "[slow]") { product{1}.all(); }
+TEST_CASE("strategies, a seventh of the product") { product{{7}}.all(); }
+TEST_CASE("strategies, the full product", "[slow]") { product{{1}}.all(); }

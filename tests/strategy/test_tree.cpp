@@ -1,7 +1,7 @@
 /// Tree on threads: held to all that tests/strategy/test_strategies.cpp holds the other strategies to.
 #include <support/catch.hpp>
 
-#include "product.hpp"
+#include "thread_product.hpp"
 #include <support/naive.hpp>
 
 #include <seqpar/comm/threads.hpp>
@@ -19,44 +19,20 @@ using namespace seqpar::testing;
 
 namespace {
 
-/// Checks every n-th case of the product.
-struct product {
-    int every;
-    int next = 0;
-
-    template <class T = float, class Kernel = flash, class Strategy>
-    void check(int ranks, const Strategy& strategy, const std::vector<attention_shape>& shapes, bool bitwise = false,
-               const Kernel& kernel = {}) {
-        for (const attention_shape& shape : shapes)
-            for (const any_layout& layout : all_layouts())
-                for (const any_score& s : all_scores())
-                    for (const bool lse : {true, false}) {
-                        if (next++ % every != 0) continue;
-                        std::string trouble;
-                        std::mutex mutex;
-                        threads::run(ranks, [&](thread_communicator world) {
-                            const std::string mine =
-                                trouble_with<T>(world, strategy, kernel, scheme_case{shape, layout, s, lse, bitwise});
-                            const std::lock_guard lock(mutex);
-                            trouble += mine;
-                        });
-                        CHECK(trouble == "");
-                    }
-    }
-
+struct product : thread_product {
     void all() {
         for (const int p : {1, 2, 3, 4, 7}) check(p, tree{}, small_shapes(), p == 1);
-        check(4, tree{}, tiled_shapes());
-        check(3, tree{}, tiled_shapes());
-        check(4, ulysses<tree>{2, {}}, small_shapes());
-        check(6, ulysses<tree>{3, {}}, small_shapes());
-        check(6, ulysses<tree>{2, {}}, tiled_shapes());
-        check(8, ulysses<ulysses<tree>>{2, {2, {}}}, small_shapes());
+        check(4, tree{}, tiled_shapes(), false);
+        check(3, tree{}, tiled_shapes(), false);
+        check(4, ulysses<tree>{2, {}}, small_shapes(), false);
+        check(6, ulysses<tree>{3, {}}, small_shapes(), false);
+        check(6, ulysses<tree>{2, {}}, tiled_shapes(), false);
+        check(8, ulysses<ulysses<tree>>{2, {2, {}}}, small_shapes(), false);
 
-        check<double>(3, tree{}, small_shapes());
-        check<double>(4, ulysses<tree>{2, {}}, small_shapes());
-        check<bfloat16>(3, tree{}, small_shapes());
-        check<bfloat16>(4, tree{}, tiled_shapes());
+        check<double>(3, tree{}, small_shapes(), false);
+        check<double>(4, ulysses<tree>{2, {}}, small_shapes(), false);
+        check<bfloat16>(3, tree{}, small_shapes(), false);
+        check<bfloat16>(4, tree{}, tiled_shapes(), false);
         check<double>(3, tree{}, small_shapes(), false, reference{});
         check<float>(3, tree{}, small_shapes(), false, reference{});
     }
@@ -64,8 +40,8 @@ struct product {
 
 } // namespace
 
-TEST_CASE("tree, a seventeenth of the product") { product{17}.all(); }
-TEST_CASE("tree, the full product", "[slow]") { product{1}.all(); }
+TEST_CASE("tree, a seventeenth of the product") { product{{17}}.all(); }
+TEST_CASE("tree, the full product", "[slow]") { product{{1}}.all(); }
 
 TEST_CASE("rounds are those of the formula, as integers") {
     for (const attention_shape& s : small_shapes())
