@@ -3,15 +3,23 @@
 #include <seqpar/attention/options.hpp>
 #include <seqpar/attention/policies.hpp>
 #include <seqpar/attention/preflight.hpp>
-#include <seqpar/attention/shape.hpp>
+#include <seqpar/core/shape.hpp>
 #include <seqpar/kernel/delta.hpp>
+#include <seqpar/score/parts.hpp>
+#include <seqpar/score/rows_seen.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory_resource>
 #include <optional>
 #include <span>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -28,10 +36,25 @@ struct forward_result {
 };
 
 /// What backward returns: this rank's rows of the gradients, in the storage type and the backend's order. dk and dv have
-/// kv_heads heads.
-template <class Tensor>
+/// kv_heads heads. dsinks and dslopes, [heads], in the accumulation type, are summed over all ranks and the same on each;
+/// empty where the score has no sinks or no slopes. Taken apart, auto [dq, dk, dv], it gives the tensors.
+template <class Tensor, class A>
 struct backward_result {
     Tensor dq, dk, dv;
+    std::vector<A> dsinks, dslopes;
+
+    template <std::size_t I>
+    [[nodiscard]] Tensor& get() & noexcept {
+        return I == 0 ? dq : I == 1 ? dk : dv;
+    }
+    template <std::size_t I>
+    [[nodiscard]] const Tensor& get() const& noexcept {
+        return I == 0 ? dq : I == 1 ? dk : dv;
+    }
+    template <std::size_t I>
+    [[nodiscard]] Tensor&& get() && noexcept {
+        return std::move(I == 0 ? dq : I == 1 ? dk : dv);
+    }
 };
 
 namespace detail {
@@ -46,6 +69,22 @@ template <class Bound, class T>
 struct kept_by<Bound, T> {
     using type = typename Bound::template saved<T>;
 };
+
+/// What a rank's rows add to the gradient of the sink of each head: - sum_i exp(sink - lse_i) delta_i, the weight of a key
+/// whose value row is zero. sums: [heads], or none.
+template <class A, score S>
+void add_sink_gradients(const S& s, const tensor_view<const A>& lse, const tensor_view<const A>& delta,
+                        std::span<double> sums) {
+    const extents& e = lse.shape();
+    for (std::size_t head = 0; head < sums.size(); ++head) {
+        const index_t h = static_cast<index_t>(head);
+        const double logit = logit_of(s, h);
+        if (logit == -std::numeric_limits<double>::infinity()) continue;
+        for (index_t b = 0; b < e.batch; ++b)
+            for (index_t i = 0; i < e.seq; ++i)
+                sums[head] -= std::exp(logit - static_cast<double>(lse(b, i, h))) * static_cast<double>(delta(b, i, h));
+    }
+}
 
 template <class T, class Bound>
 struct saved_for_backward {
@@ -170,6 +209,8 @@ public:
                                 const tensor_view<const accumulator_type>& dlse = {}) {
         using T = value_type;
         using A = accumulator_type;
+        static_assert(differentiable_score<score_type>,
+                      "attention: this score has no backward: give its function a derivative");
         static_assert(differentiable<bound_type, T, local_attention<kernel_type, score_type>>,
                       "attention: this strategy has no backward: choose serial, ulysses, all_gather or ring");
         const saved_type& s = of.saved;
@@ -181,7 +222,9 @@ public:
         std::string trouble;
         try {
             dout_view = backend_.view(dout);
-            if (dout_view.shape() != out.shape())
+            if (lacks_derivative(score_))
+                trouble = score_.name() + " has no derivative: backward needs one";
+            else if (dout_view.shape() != out.shape())
                 trouble =
                     detail::concat("dout is ", dout_view.shape(), " and out is ", out.shape(), ": they must be equal");
             else if (lse.shape() != extents{e.batch, e.seq, e.heads, 1})
@@ -197,7 +240,12 @@ public:
         tensor<A> delta(lse.shape(), format::bshd, memory()), dq(e, format::bshd, memory()),
             dk(ke, format::bshd, memory()), dv(ve, format::bshd, memory());
         row_delta<T>(out, dout_view, dlse, delta.view());
-        bound_.template backward<T>(local(x, s.n), where, x,
+        const auto sinks = static_cast<std::size_t>(sinks_of(score_)),
+                   slopes = static_cast<std::size_t>(slopes_of(score_));
+        std::pmr::vector<double> of_heads(sinks + slopes, memory()); // what this rank adds to each
+        auto how = local(x, s.n);
+        how.how.slope_gradients = std::span(of_heads).subspan(sinks);
+        bound_.template backward<T>(how, where, x,
                                     gradients<T>{{dout_view, lse, std::as_const(delta).view()},
                                                  dlse.shape().dim != 0,
                                                  true,
@@ -205,24 +253,40 @@ public:
                                                  dk.view(),
                                                  dv.view()},
                                     s.moved);
-        backward_result<decltype(backend_.make(e))> result{backend_.make(e), backend_.make(ke), backend_.make(ve)};
+        detail::add_sink_gradients<A>(score_, lse, std::as_const(delta).view(), std::span(of_heads).first(sinks));
+        sum_over_ranks(of_heads);
+
+        backward_result<decltype(backend_.make(e)), A> result{
+            backend_.make(e), backend_.make(ke), backend_.make(ve), {}, {}};
         copy(dq.view(), backend_.view(result.dq));
         copy(dk.view(), backend_.view(result.dk));
         copy(dv.view(), backend_.view(result.dv));
+        for (std::size_t n = 0; n < of_heads.size(); ++n)
+            (n < sinks ? result.dsinks : result.dslopes).push_back(static_cast<A>(of_heads[n]));
         return result;
     }
 
     /// What forward costs a rank: messages and bytes sent, rounds, peak memory beyond its own tensors. No communication.
     [[nodiscard]] plan::cost predict(const attention_shape& shape, int rank) const {
-        const auto where =
-            detail::place(layout_, comm_.size(), {shape.queries, shape.keys}, shape.heads, shape.kv_heads);
-        const auto scratch = [&](const extents& q, const extents& v, std::span<const positions> keys) {
-            return kernel_.template workspace_bytes<value_type>(q, v, keys, executor_.workers());
-        };
-        return strategy_.predict({shape.batch, shape.dim, shape.dim_v, shape.heads / shape.kv_heads,
-                                  element_traits<value_type>::wire_bytes, element_traits<accumulator_type>::wire_bytes,
-                                  options_.lse, where, scratch},
-                                 rank);
+        return priced(shape, false, [&](const plan::problem& p) { return strategy_.predict(p, rank); });
+    }
+
+    /// What backward costs a rank, likewise; its own tensors are q, k, v, out, lse, dout and dq, dk, dv. `into_lse`: it is
+    /// given a dlse.
+    [[nodiscard]] plan::cost predict_backward(const attention_shape& shape, int rank, bool into_lse = false) const {
+        return priced(shape, into_lse, [&](const plan::problem& p) {
+            plan::cost c = strategy_.predict_backward(p, rank);
+            const std::size_t size = static_cast<std::size_t>(comm_.size()), a = p.accumulator_bytes;
+            const std::size_t sums = sizeof(double) * static_cast<std::size_t>(sinks_of(score_) + slopes_of(score_));
+            // delta and the sums of dq, dk, dv; then what the heads' gradients are summed from
+            const std::size_t own =
+                p.items(p.of(rank).queries) * a + sums + (p.q_bytes(rank) + p.kv_bytes(rank)) / p.element_bytes * a;
+            c.memory = own + std::max(c.memory, size > 1 ? size * sums : 0);
+            if (size == 1 || sums == 0) return c;
+            const auto rounds = static_cast<std::size_t>(std::bit_width(size - 1));
+            c.bytes += (size - 1) * sums, c.messages += rounds, c.rounds += rounds;
+            return c;
+        });
     }
 
     [[nodiscard]] communicator_type& comm() noexcept { return comm_; }
@@ -261,7 +325,7 @@ private:
         mine.scheme = name();
         try {
             strategy_.check(given.size());
-            if constexpr (requires { score_.check(); }) score_.check();
+            check_score(score_);
             if constexpr (requires { kernel_.check(); }) kernel_.check();
         } catch (const refusal& why) {
             mine.trouble = why.what();
@@ -297,7 +361,8 @@ private:
                 "without a check on all ranks nobody knows the global sequence: give forward the lengths of Q and K");
         }
         detail::refuse_trouble(all);
-        if constexpr (requires { score_.check(whole); }) score_.check(whole); // the same on every rank
+        check_score(score_, attention_shape{mine.q.batch, whole.queries, whole.keys, mine.q.heads, mine.k.heads,
+                                            mine.q.dim, mine.v.dim}); // the same on every rank
         if (options_.check == check_level::none) return whole;
         detail::refuse_differences(all);
         const auto where = detail::place(layout_, comm_.size(), whole, mine.q.heads, mine.k.heads);
@@ -315,6 +380,50 @@ private:
         how.executor = executor_ref(executor_);
         how.memory = memory();
         return {kernel_, score_, how};
+    }
+
+    /// Calls price(problem) for a pass over that shape.
+    template <class Price>
+    [[nodiscard]] plan::cost priced(const attention_shape& shape, bool into_lse, const Price& price) const {
+        const lengths n{shape.queries, shape.keys};
+        const auto where = detail::place(layout_, comm_.size(), n, shape.heads, shape.kv_heads);
+        const auto scratch = [&](const extents& q, const extents& v, std::span<const positions> keys) {
+            return kernel_.template workspace_bytes<value_type>(q, v, keys, executor_.workers());
+        };
+        const auto backward_scratch = [&](const extents& q, const extents& v, std::span<const positions> keys) {
+            if constexpr (requires { kernel_.template backward_workspace_bytes<value_type>(q, v, keys, 1); })
+                return kernel_.template backward_workspace_bytes<value_type>(q, v, keys, executor_.workers());
+            else
+                return std::size_t{0};
+        };
+        const auto sees = [&](const origin& q, const origin& k) { return may_see(score_, n, q.rows, k.rows); };
+        const auto seen = [&](const origin& q, const origin& k) { return rows_seen(score_, n, q.rows, k.rows).at; };
+        return price(plan::problem{.batch = shape.batch,
+                                   .dim = shape.dim,
+                                   .dim_v = shape.dim_v,
+                                   .group = shape.heads / shape.kv_heads,
+                                   .element_bytes = element_traits<value_type>::wire_bytes,
+                                   .accumulator_bytes = element_traits<accumulator_type>::wire_bytes,
+                                   .lse = options_.lse,
+                                   .keep = options_.save == saving::keep,
+                                   .into_lse = into_lse,
+                                   .where = where,
+                                   .kernel_bytes = scratch,
+                                   .backward_kernel_bytes = backward_scratch,
+                                   .sees = sees,
+                                   .seen = seen});
+    }
+
+    /// Adds up what all ranks have, in the order of ranks, on every rank.
+    void sum_over_ranks(std::pmr::vector<double>& mine) {
+        const std::size_t count = mine.size(), size = static_cast<std::size_t>(comm_.size());
+        if (count == 0 || size == 1) return;
+        std::pmr::vector<double> all(size * count, memory());
+        collective::all_gather_doubling(
+            comm_, outgoing{reinterpret_cast<const std::byte*>(mine.data()), count * sizeof(double)},
+            reinterpret_cast<std::byte*>(all.data()));
+        std::ranges::fill(mine, 0.0);
+        for (std::size_t i = 0; i < all.size(); ++i) mine[i % count] += all[i];
     }
 
     [[nodiscard]] std::pmr::memory_resource* memory() const noexcept {
@@ -337,3 +446,10 @@ template <class... Given>
 attention(Given...) -> attention<Given...>;
 
 } // namespace seqpar
+
+template <class Tensor, class A>
+struct std::tuple_size<seqpar::backward_result<Tensor, A>> : std::integral_constant<std::size_t, 3> {};
+template <std::size_t I, class Tensor, class A>
+struct std::tuple_element<I, seqpar::backward_result<Tensor, A>> {
+    using type = Tensor;
+};

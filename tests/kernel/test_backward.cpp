@@ -297,7 +297,7 @@ TEST_CASE("row_delta is the sum of dout out, less what flows into lse") {
 
 namespace {
 
-struct forward_only {
+struct no_backward {
     template <real_element T, score S>
     void forward(const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s,
                  partial<accumulator_t<T>>& into) const {
@@ -308,7 +308,7 @@ struct forward_only {
                                               int workers) const {
         return reference{}.workspace_bytes<T>(q, v, keys, workers);
     }
-    [[nodiscard]] std::string name() const { return "forward_only"; }
+    [[nodiscard]] std::string name() const { return "no_backward"; }
 };
 
 } // namespace
@@ -324,12 +324,12 @@ TEMPLATE_TEST_CASE("a kernel chosen at run time has its backward", "", float, do
     const std::vector<positions> keys{positions::whole(n.keys)};
     CHECK(any_kernel(flash{}).backward_workspace_bytes<TestType>(n.q(), n.v(), keys, 2) ==
           flash{}.backward_workspace_bytes<TestType>(n.q(), n.v(), keys, 2));
-    CHECK(any_kernel(forward_only{}).backward_workspace_bytes<TestType>(n.q(), n.v(), keys, 2) == 0);
+    CHECK(any_kernel(no_backward{}).backward_workspace_bytes<TestType>(n.q(), n.v(), keys, 2) == 0);
     std::string message;
     try {
-        (void)differentiate(any_kernel(forward_only{}), how, in, score);
+        (void)differentiate(any_kernel(no_backward{}), how, in, score);
     } catch (const refusal& why) {
         message = why.what();
     }
-    CHECK(message.find("forward_only has no backward") != std::string::npos);
+    CHECK(message.find("no_backward has no backward") != std::string::npos);
 }

@@ -34,7 +34,16 @@ plan::cost cost_of(const Strategy& strategy, const sizes& s, bool lse) {
     const auto no_scratch = [](const extents&, const extents&, std::span<const positions>) { return std::size_t{0}; };
     const auto d = static_cast<index_t>(s.d);
     // elements of one byte and accumulators of 1000: the two can be read off one number
-    return strategy.predict({1, d, d, static_cast<index_t>(s.H / s.Hkv), 1, 1000, lse, where, no_scratch}, 1);
+    return strategy.predict({.batch = 1,
+                             .dim = d,
+                             .dim_v = d,
+                             .group = static_cast<index_t>(s.H / s.Hkv),
+                             .element_bytes = 1,
+                             .accumulator_bytes = 1000,
+                             .lse = lse,
+                             .where = where,
+                             .kernel_bytes = no_scratch},
+                            1);
 }
 
 } // namespace

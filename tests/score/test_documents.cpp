@@ -174,12 +174,14 @@ TEST_CASE("boundaries that make no sense are refused with their value") {
           }).find("-3") != std::string::npos);
 
     const any_score ends = any_score(causal{}) & documents{boundaries{0, 4, 9}, boundaries{0, 3, 11}};
-    CHECK_NOTHROW(ends.check(lengths{9, 11}));
-    CHECK_NOTHROW(ends.check(lengths{20, 12}));
+    CHECK_NOTHROW(ends.check(attention_shape{1, 9, 11, 1, 1, 1, 1}));
+    CHECK_NOTHROW(ends.check(attention_shape{1, 20, 12, 1, 1, 1, 1}));
     CHECK(refused([&] {
-              ends.check(lengths{8, 11});
+              ends.check(attention_shape{1, 8, 11, 1, 1, 1, 1});
           }) == "cu_seqlens of Q ends at 9, and Q has 8 rows: allowed is an end of at most 8");
-    CHECK(refused([&] { ends.check(lengths{9, 10}); }).find("of K ends at 11") != std::string::npos);
+    CHECK(refused([&] {
+              ends.check(attention_shape{1, 9, 10, 1, 1, 1, 1});
+          }).find("of K ends at 11") != std::string::npos);
 
     const any_score twice = any_score(documents{boundaries{0, 4}}) & any_score(documents{boundaries{0, 2, 4}});
     CHECK(refused([&] { twice.check(); }).find("documents inside documents") != std::string::npos);

@@ -92,15 +92,20 @@ TEST_CASE("the same queries on every rank: an all-reduce, the same bits everywhe
                     const tensor<float> my_k = local_rows(k, where[me].keys.rows),
                                         my_v = local_rows(v, where[me].keys.rows);
                     counted_memory memory;
-                    context how{0.25, n, heads / kv_heads, {}, &memory, nullptr};
+                    const context how{0.25, n, heads / kv_heads, {}, &memory, nullptr, {}};
                     bound.forward<float>(local_attention<flash, causal>{{}, score, how},
                                          std::span<const placement>(where),
                                          operands<float>{q.view(), my_k.view(), my_v.view(), out.view(), lse.view()});
                     const auto scratch = [](const extents& qs, const extents& vs, std::span<const positions> keys) {
                         return flash{}.workspace_bytes<float>(qs, vs, keys, 1);
                     };
-                    const plan::cost told =
-                        tree{}.predict({batch, dim, dim_v, heads / kv_heads, 4, 4, true, where, scratch}, world.rank());
+                    const plan::cost told = tree{}.predict({.batch = batch,
+                                                            .dim = dim,
+                                                            .dim_v = dim_v,
+                                                            .group = heads / kv_heads,
+                                                            .where = where,
+                                                            .kernel_bytes = scratch},
+                                                           world.rank());
                     static std::mutex mutex;
                     const std::lock_guard lock(mutex);
                     CHECK(static_cast<std::size_t>(counted->payload().bytes) == told.bytes);

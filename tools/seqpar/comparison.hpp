@@ -3,7 +3,7 @@
 #include "account.hpp"
 #include "settings.hpp"
 
-#include <seqpar/attention/shape.hpp>
+#include <seqpar/core/shape.hpp>
 #include <seqpar/verify/report.hpp>
 
 #include <string>

@@ -4,7 +4,7 @@
 #include "settings.hpp"
 
 #include <seqpar/attention/preflight.hpp>
-#include <seqpar/attention/shape.hpp>
+#include <seqpar/core/shape.hpp>
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/rows.hpp>
 

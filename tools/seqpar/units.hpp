@@ -1,6 +1,6 @@
 #pragma once
 
-#include <seqpar/attention/shape.hpp>
+#include <seqpar/core/shape.hpp>
 
 #include <cstddef>
 #include <string>

@@ -82,6 +82,22 @@ public:
         max = top;
     }
 
+    /// Takes in, for every row of a head, a key of this score (natural units) whose value row is zero. -inf: nothing.
+    void add_logit(index_t h, double score) requires real_element<A> {
+        if (score == -std::numeric_limits<double>::infinity()) return;
+        const A x = static_cast<A>(score * std::numbers::log2e);
+        for (index_t b = 0; b < shape().batch; ++b)
+            for (index_t s = 0; s < shape().seq; ++s) {
+                A& max = max_(b, s, h);
+                A& sum = sum_(b, s, h);
+                const A top = std::max(max, x), mine = max == top ? A{1} : std::exp2(max - top);
+                A* acc = acc_.view().at(b, s, h);
+                for (index_t d = 0; d < shape().dim; ++d) acc[d] *= mine;
+                sum = sum * mine + (x == top ? A{1} : std::exp2(x - top));
+                max = top;
+            }
+    }
+
     /// Writes the softmax: out = acc / sum and, unless lse is a default view (dim 0), lse = ln sum_j exp(score_j).
     /// A row that has seen nothing gets out = 0, lse = -inf. out: [batch, rows, heads, dim], any strides and storage
     /// type; lse: [batch, rows, heads, 1], natural logarithm, in the accumulation type.

@@ -23,6 +23,7 @@ struct context {
     std::pmr::memory_resource* memory = std::pmr::get_default_resource(); ///< all scratch comes from here
     const function_ref<void()>* progress =
         nullptr; ///< called now and then by the calling thread, so that messages move
+    std::span<double> slope_gradients = {}; ///< [heads], global: backward adds those of slopes; empty: not wanted
 
     /// Which of the kv heads of a block the h-th query head of another one reads.
     [[nodiscard]] index_t kv_head(const head_range& queries, index_t h, const head_range& keys) const noexcept {
@@ -55,6 +56,7 @@ struct key_gradients {
 ///              head range that covers the kv heads that q's heads read. Their union is folded in the order that
 ///              interleave() gives it, so a list of shards gives the same bits as the sequence that they make up.
 ///        into  partial<A>&, [batch, rows, heads, head_dim of v]
+///      What the score does to values and weights is done; its sinks are not the kernel's business.
 ///      A row's result does not depend on which other rows are in q. No scratch of rows x keys is made. What a row may
 ///      not see does not reach it, NaN and infinity included.
 ///   2. k.template workspace_bytes<T>(q, v, keys, workers) is the peak of the scratch that forward takes from
@@ -62,8 +64,10 @@ struct key_gradients {
 ///      positions (std::span<const positions>, one per key block) and that many workers.
 ///   3. k.name() is a std::string that tells kernels apart.
 ///   4. optional: k.backward(context, q, rows, keys, score, dq, dkv) adds the gradients that these keys cause. With
-///      P_ij = exp(score_ij - lse_i) and dS_ij = P_ij (dout_i . v_j - delta_i):
-///        dq_i += scale sum_j dS_ij k_j      dk_j += scale sum_i dS_ij q_i      dv_j += sum_i P_ij dout_i
+///      P_ij = exp(score_ij - lse_i), z_ij what dropout multiplies it by (or 1), f'_ij the derivative of the score by
+///      scale q_i . k_j, and dS_ij = P_ij (z_ij dout_i . v_j - delta_i):
+///        dq_i += scale sum_j f'_ij dS_ij k_j    dk_j += scale sum_i f'_ij dS_ij q_i    dv_j += sum_i z_ij P_ij dout_i
+///      and, where they are wanted, context.slope_gradients[head] += sum_ij dS_ij d score_ij / d slope.
 ///        q, keys, score  as for forward; rows: row_gradients<T> of the rows of q
 ///        dq    tensor_view<A>, [batch, rows, heads, head_dim]
 ///        dkv   std::span<const key_gradients<A>>, one for each of keys

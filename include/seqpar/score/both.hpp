@@ -1,15 +1,18 @@
 #pragma once
 
 #include <seqpar/score/full.hpp>
+#include <seqpar/score/parts.hpp>
 #include <seqpar/score/score.hpp>
 
+#include <algorithm>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 namespace seqpar {
 
-/// A key is seen where both scores let it be seen. Written a & b.
+/// Both scores: a key is seen where both let it be seen, and each changes values at its own stages. Written a & b.
 template <score A, score B>
 class both {
 public:
@@ -23,13 +26,45 @@ public:
     [[nodiscard]] interval visible(lengths n, position i, const run& keys) const {
         return a_.visible(n, i, keys) & b_.visible(n, i, keys);
     }
+    static constexpr bool forward_only = seqpar::forward_only<A> || seqpar::forward_only<B>;
+
+    [[nodiscard]] bool lacks_derivative() const { return seqpar::lacks_derivative(a_) || seqpar::lacks_derivative(b_); }
+
+    /// @throws refusal also if both have sinks, slopes or drop weights
     void check() const {
-        if constexpr (requires { a_.check(); }) a_.check();
-        if constexpr (requires { b_.check(); }) b_.check();
+        check_score(a_);
+        check_score(b_);
+        const auto once = [&](bool a, bool b, const char* what) {
+            if (a && b) throw refusal(detail::concat(name(), ": both have ", what, ": allowed is one of them"));
+        };
+        once(sinks_of(a_) > 0, sinks_of(b_) > 0, "sinks");
+        once(slopes_of(a_) > 0, slopes_of(b_) > 0, "slopes");
+        once(seqpar::drops(a_), seqpar::drops(b_), "dropout");
     }
-    void check(lengths n) const {
-        if constexpr (requires { a_.check(n); }) a_.check(n);
-        if constexpr (requires { b_.check(n); }) b_.check(n);
+    void check(const attention_shape& of) const {
+        check_score(a_, of);
+        check_score(b_, of);
+    }
+
+    [[nodiscard]] score_stages stages() const { return stages_of(a_) | stages_of(b_); }
+    template <class E>
+    void modify(score_stage stage, const score_row& row, std::span<E> x, std::span<E> slope) const {
+        seqpar::modify(a_, stage, row, x, slope);
+        seqpar::modify(b_, stage, row, x, slope);
+    }
+    [[nodiscard]] index_t sinks() const { return std::max(sinks_of(a_), sinks_of(b_)); }
+    [[nodiscard]] double logit(index_t head) const {
+        return sinks_of(a_) > 0 ? logit_of(a_, head) : logit_of(b_, head);
+    }
+    [[nodiscard]] bool drops() const { return seqpar::drops(a_) || seqpar::drops(b_); }
+    template <class E>
+    void drop(const score_row& row, std::span<E> z) const {
+        seqpar::drops(a_) ? seqpar::drop(a_, row, z) : seqpar::drop(b_, row, z);
+    }
+    [[nodiscard]] index_t slopes() const { return std::max(slopes_of(a_), slopes_of(b_)); }
+    template <class E>
+    [[nodiscard]] double slope_gradient(const score_row& row, std::span<const E> ds) const {
+        return slopes_of(a_) > 0 ? seqpar::slope_gradient(a_, row, ds) : seqpar::slope_gradient(b_, row, ds);
     }
     [[nodiscard]] std::string name() const { return a_.name() + " & " + b_.name(); }
 
@@ -38,7 +73,7 @@ private:
     B b_;
 };
 
-/// A key is seen where both scores let it be seen. If one of them is a frame (documents), the other goes inside it.
+/// Both scores. If one of them is a frame (documents), the other goes inside it.
 template <score A, score B>
 [[nodiscard]] auto operator&(A a, B b) {
     static_assert(!(frame_score<A> && frame_score<B>),

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/core/error.hpp>
+#include <seqpar/score/hash.hpp>
 #include <seqpar/score/score.hpp>
 
 #include <algorithm>
@@ -29,8 +30,8 @@ public:
         trouble_ = trouble_of(cu_q, cu_k);
         if (!trouble_.empty()) return;
         for (std::size_t d = 0; d + 1 < cu_q.size(); ++d) {
-            hash_ = mixed(hash_, cu_q[d + 1]);
-            hash_ = mixed(hash_, cu_k[d + 1]);
+            hash_ = mixed(hash_, static_cast<std::uint64_t>(cu_q[d + 1]));
+            hash_ = mixed(hash_, static_cast<std::uint64_t>(cu_k[d + 1]));
             // A document without queries asks nothing, and one without keys shows nothing.
             if (cu_q[d] < cu_q[d + 1] && cu_k[d] < cu_k[d + 1])
                 seen_.push_back(
@@ -79,14 +80,6 @@ private:
             return detail::concat("cu_seqlens has ", cu_q.size() - 1, " documents for Q and ", cu_k.size() - 1,
                                   " for K: they must be as many; one that is missing on a side is empty there");
         return {};
-    }
-
-    /// One step of a 64-bit hash. (The finaliser of SplitMix64, Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195.)
-    [[nodiscard]] static constexpr std::uint64_t mixed(std::uint64_t hash, index_t value) noexcept {
-        std::uint64_t z = (hash ^ static_cast<std::uint64_t>(value)) + 0x9e3779b97f4a7c15U;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-        return z ^ (z >> 31);
     }
 
     std::vector<document> seen_;

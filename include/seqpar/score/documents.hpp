@@ -4,9 +4,11 @@
 #include <seqpar/score/both.hpp>
 #include <seqpar/score/document_table.hpp>
 #include <seqpar/score/full.hpp>
+#include <seqpar/score/parts.hpp>
 #include <seqpar/score/score.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <ios>
 #include <memory>
 #include <span>
@@ -62,22 +64,51 @@ public:
 
     void check() const {
         if (!table_->trouble().empty()) throw refusal(table_->trouble());
-        if constexpr (requires { inner_.check(); }) inner_.check();
+        check_score(inner_);
         if constexpr (requires { inner_.is_frame(); })
             if (inner_.is_frame())
                 throw refusal(name() + ": documents inside documents; give one set of boundaries, the finer one");
     }
     /// Throws `refusal` if documents end beyond the sequence.
-    void check(lengths n) const {
+    void check(const attention_shape& of) const {
         const lengths end = table_->end();
         const auto within_rows = [](index_t last, index_t rows, const char* what) {
             if (last > rows)
                 throw refusal(detail::concat("cu_seqlens of ", what, " ends at ", last, ", and ", what, " has ", rows,
                                              " rows: allowed is an end of at most ", rows));
         };
-        within_rows(end.queries, n.queries, "Q");
-        within_rows(end.keys, n.keys, "K");
-        if constexpr (requires { inner_.check(n); }) inner_.check(n);
+        within_rows(end.queries, of.queries, "Q");
+        within_rows(end.keys, of.keys, "K");
+        check_score(inner_, of);
+    }
+
+    static constexpr bool forward_only = seqpar::forward_only<Inner>;
+    [[nodiscard]] bool lacks_derivative() const { return seqpar::lacks_derivative(inner_); }
+    [[nodiscard]] score_stages stages() const { return stages_of(inner_); }
+    template <class E>
+    void modify(score_stage stage, const score_row& row, std::span<E> x, std::span<E> slope) const {
+        in_document(row, [&](const score_row& inside, std::size_t from, std::size_t count) {
+            seqpar::modify(inner_, stage, inside, x.subspan(from, count),
+                           slope.empty() ? slope : slope.subspan(from, count));
+        });
+    }
+    [[nodiscard]] index_t sinks() const { return sinks_of(inner_); }
+    [[nodiscard]] double logit(index_t head) const { return logit_of(inner_, head); }
+    [[nodiscard]] bool drops() const { return seqpar::drops(inner_); }
+    template <class E>
+    void drop(const score_row& row, std::span<E> z) const {
+        in_document(row, [&](const score_row& inside, std::size_t from, std::size_t count) {
+            seqpar::drop(inner_, inside, z.subspan(from, count));
+        });
+    }
+    [[nodiscard]] index_t slopes() const { return slopes_of(inner_); }
+    template <class E>
+    [[nodiscard]] double slope_gradient(const score_row& row, std::span<const E> ds) const {
+        double sum = 0;
+        in_document(row, [&](const score_row& inside, std::size_t from, std::size_t count) {
+            sum = seqpar::slope_gradient(inner_, inside, ds.subspan(from, count));
+        });
+        return sum;
     }
     [[nodiscard]] std::string name() const {
         const lengths end = table_->end();
@@ -104,6 +135,18 @@ private:
     documents(std::shared_ptr<const document_table> table, Inner inner)
         : table_(std::move(table)), inner_(std::move(inner)) {}
 
+    /// f(row, from, count): the part of a row that lies in the document of its query, in the document's own positions.
+    template <class F>
+    void in_document(const score_row& row, const F& f) const {
+        const std::span<const document> own = table_->with_queries({row.query, row.query});
+        if (own.empty()) return;
+        const document& d = own.front();
+        const interval its = between(row.keys, d.keys.first, d.keys.last);
+        if (its.empty()) return;
+        f(score_row{d.frame(), row.batch, row.head, position(row.query - d.queries.first),
+                    run{position(row.keys[its.first] - d.keys.first), row.keys.stride, its.last - its.first}},
+          static_cast<std::size_t>(its.first), static_cast<std::size_t>(its.last - its.first));
+    }
     /// The part of a range that lies in a document, in the document's own positions.
     [[nodiscard]] static constexpr position_range within(position_range r, position_range rows) noexcept {
         return {position(std::max(r.first, rows.first) - rows.first),

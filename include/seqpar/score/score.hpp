@@ -33,15 +33,49 @@ struct interval {
     return {std::max(a.first, b.first), std::min(a.last, b.last)};
 }
 
-/// What happens to the score of a query and a key. A function of their global positions only, so it is the same whatever
-/// rank, layout or strategy asks.
+/// When a score changes values. Scores that are composed do so in this order, whatever the order they are written in:
+///
+///     x = scale * q . k      function: f(x)      cap: c tanh(x / c)      distance: - slope |p_q - p_k|      bias: + b_qk
+///
+/// and the masks hide keys after all of them.
+enum class score_stage : unsigned { function = 1, cap = 2, distance = 4, bias = 8 };
+
+/// A set of stages, as a union of bits.
+using score_stages = unsigned;
+[[nodiscard]] constexpr score_stages bit(score_stage s) noexcept { return static_cast<score_stages>(s); }
+
+/// A row of scores: one query with the keys of a run. All indices are global, positions those of the frame n.
+struct score_row {
+    lengths n;
+    index_t batch = 0, head = 0;
+    position query;
+    run keys;
+};
+
+/// What happens to the score of a query and a key. A function of global coordinates only, so it is the same whatever rank,
+/// layout or strategy asks.
 ///
 /// For a model S with a value s, a sequence of n = lengths{Nq, Nk}:
 ///   1. s.cover(n, q, k), closed ranges of positions, none empty: what a tile of these rows and keys can see. `none` and
 ///      `full` are promises for every pair in the ranges; `partial` is always allowed.
 ///   2. s.visible(n, i, keys): which keys of a run the query at position i sees, as an interval of indices into the run.
 ///   3. s.name() is a std::string that is equal for equal scores and unequal for others.
-///   4. optional: s.check() throws `refusal` if the parameters make no sense; s.check(n) if they do not fit a sequence.
+///
+/// Optional, each by itself:
+///   4. s.check() throws `refusal` if the parameters make no sense; s.check(attention_shape) if they do not fit an
+///      attention.
+///   5. s.stages(): the stages at which it changes values; and for each of them s.modify(stage, row, x, slope), for x and
+///      slope std::span<float> or std::span<double>: x[j], the score of key j of the row so far, becomes what it is after
+///      the stage; -inf hides the key. slope is empty, or each slope[j] is multiplied by the derivative of the new x[j] by
+///      the old one. Elementwise: x[j] depends on no other key, nor on which keys are asked together.
+///      `static constexpr bool forward_only = true` says that slope is not supported.
+///   6. s.sinks(): for how many heads it has a sink, 0 for none; s.logit(head): a logit that joins the head's softmax with a
+///      value row of zeros. It is counted once a row, whatever the strategy.
+///   7. s.drops(): whether it drops weights; s.drop(row, z) sets each z[j] to what the weight P_ij is multiplied by before
+///      it meets v_j: 0 or 1 / (1 - rate). The sum of the softmax is not changed.
+///   8. s.slopes(): for how many heads it has a slope whose gradient is wanted, 0 for none; s.slope_gradient(row, ds): the
+///      sum over the keys of ds[j] times the derivative of x[j] by the head's slope. ds is the gradient at the end of the
+///      stage `distance`.
 ///
 /// A minimal model, in which a query sees only the key at its own position:
 ///

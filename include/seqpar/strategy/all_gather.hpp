@@ -2,6 +2,7 @@
 
 #include <seqpar/comm/collectives.hpp>
 #include <seqpar/comm/outstanding.hpp>
+#include <seqpar/plan/all_gather_cost.hpp>
 #include <seqpar/strategy/parcel.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
@@ -46,7 +47,7 @@ struct all_gather {
             each_round(local, where, x, gathered, [&](const std::vector<int>&, auto keys, auto& travelling) {
                 local.fold(q, keys, seen, travelling);
             });
-            seen.finish(x.out, x.lse);
+            local.template finish<T>(seen, q.at, x);
         }
 
         /// The gradients of everyone's keys that this rank's queries cause, then one reduce-scatter that brings each rank

@@ -68,6 +68,10 @@ public:
     [[nodiscard]] bound on(C& comm) const { return bound(self_->on(comm)); }
     void check(int size) const { self_->check(size); }
     [[nodiscard]] plan::cost predict(const plan::problem& p, int rank) const { return self_->predict(p, rank); }
+    /// Throws `refusal` where the model has no backward.
+    [[nodiscard]] plan::cost predict_backward(const plan::problem& p, int rank) const {
+        return self_->predict_backward(p, rank);
+    }
     [[nodiscard]] std::string name() const { return self_->name(); }
 
 private:
@@ -76,6 +80,7 @@ private:
         virtual std::unique_ptr<bound_interface> on(C&) const = 0;
         virtual void check(int) const = 0;
         virtual plan::cost predict(const plan::problem&, int) const = 0;
+        virtual plan::cost predict_backward(const plan::problem&, int) const = 0;
         virtual std::string name() const = 0;
     };
     template <class B>
@@ -135,6 +140,12 @@ private:
         }
         void check(int size) const override { model.check(size); }
         plan::cost predict(const plan::problem& p, int rank) const override { return model.predict(p, rank); }
+        plan::cost predict_backward(const plan::problem& p, int rank) const override {
+            if constexpr (requires { model.predict_backward(p, rank); })
+                return model.predict_backward(p, rank);
+            else
+                throw refusal(model.name() + " has no backward");
+        }
         std::string name() const override { return model.name(); }
         S model;
     };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/comm/outstanding.hpp>
+#include <seqpar/plan/ring_cost.hpp>
 #include <seqpar/strategy/parcel.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
@@ -47,7 +48,7 @@ struct ring {
                 travelling.wait();
                 std::swap(here, arriving);
             }
-            seen.finish(x.out, x.lse);
+            local.template finish<T>(seen, q.at, x);
         }
 
         /// K, V travel as in forward. The gradients of a block start at the rank after its owner's, follow it a step behind,

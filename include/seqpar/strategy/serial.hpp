@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/plan/serial_cost.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
 #include <string>
@@ -20,7 +21,7 @@ struct serial {
             const key_block<T> keys{x.k, x.v, where[0].keys};
             nothing travelling;
             local.fold(block<const T>{x.q, where[0].queries}, std::span(&keys, 1), seen, travelling);
-            seen.finish(x.out, x.lse);
+            local.template finish<T>(seen, where[0].queries, x);
         }
 
         template <element T, class Local>
@@ -45,6 +46,9 @@ struct serial {
                                          ": choose ulysses, all-gather or ring"));
     }
     [[nodiscard]] plan::cost predict(const plan::problem& p, int rank) const { return plan::serial_cost(p, rank); }
+    [[nodiscard]] plan::cost predict_backward(const plan::problem& p, int rank) const {
+        return plan::serial_backward_cost(p, rank);
+    }
     [[nodiscard]] std::string name() const { return "serial"; }
 };
 static_assert(strategy<serial>);

@@ -6,6 +6,8 @@
 #include <seqpar/core/placement.hpp>
 #include <seqpar/kernel/kernel.hpp>
 #include <seqpar/plan/cost.hpp>
+#include <seqpar/score/parts.hpp>
+#include <seqpar/score/rows_seen.hpp>
 
 #include <concepts>
 #include <span>
@@ -59,6 +61,24 @@ struct local_attention {
                      [&](const context& polling) { kernel.backward(polling, q, rows, keys, score, dq, dkv); });
     }
 
+    /// The end of the softmax of this rank's rows, once it has seen all keys: the sinks join it, each once, and it is
+    /// written to x.out and x.lse.
+    template <element T>
+    void finish(partial<accumulator_t<T>>& seen, const origin& queries, const operands<T>& x) const {
+        if constexpr (real_element<T>)
+            for (index_t h = 0; h < queries.heads.count && sinks_of(score) > 0; ++h)
+                seen.add_logit(h, logit_of(score, queries.heads.first + h));
+        seen.finish(x.out, x.lse);
+    }
+
+    /// Whether some of these queries may see some of these keys, and which keys those are.
+    [[nodiscard]] bool sees(const origin& queries, const origin& keys) const {
+        return may_see(score, how.n, queries.rows, keys.rows);
+    }
+    [[nodiscard]] row_selection seen(const origin& queries, const origin& keys) const {
+        return rows_seen(score, how.n, queries.rows, keys.rows);
+    }
+
 private:
     template <class Travelling, class Compute>
     void while_moving(Travelling& travelling, const Compute& compute) const {
@@ -96,7 +116,8 @@ concept differentiable = requires(Bound& b, const Local& local, std::span<const 
 ///   4. optional: decltype(b)::saved<T>, default-made: what forward keeps for backward. b.forward(local, where, x, &kept)
 ///      keeps what it has moved; b.backward(local, where, x, g, kept), collective, adds to g.dq, g.dk, g.dv this rank's
 ///      rows of the gradients of the global function. With a default-made `kept` it moves again what it needs.
-///   5. s.predict(problem, rank) is the plan::cost of forward, as integers.
+///   5. s.predict(problem, rank) is the plan::cost of forward, as integers, and s.predict_backward(problem, rank) that of
+///      backward, where there is one.
 template <class S>
 concept strategy = std::copyable<S> && requires(const S& s, int size, const plan::problem& p) {
     { s.name() } -> std::convertible_to<std::string>;

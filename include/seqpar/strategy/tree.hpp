@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/comm/collectives.hpp>
+#include <seqpar/plan/tree_cost.hpp>
 #include <seqpar/strategy/parcel.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
@@ -99,7 +100,7 @@ struct tree {
 
             partial<A> seen(x.out.shape(), memory);
             for (const result<A>& r : results) seen.merge(r.out, r.lse);
-            seen.finish(x.out, x.lse);
+            local.template finish<T>(seen, where[me].queries, x);
         }
 
         /// Every rank holds the same rows of Q, and gets the same bits of the result. Recursive doubling among the first
@@ -139,8 +140,9 @@ struct tree {
                 if (rank < others)
                     comm_.exchange(mine.message.out(), rank + doubled, incoming{}, rank + doubled).wait();
             }
-            copy(mine.out, x.out);
-            if (x.wants_lse()) copy(mine.lse, x.lse);
+            partial<A> whole(x.out.shape(), memory);
+            whole.merge(mine.out, mine.lse);
+            local.template finish<T>(whole, where.front().queries, x);
         }
 
         /// [batch, rows, heads, head_dim] -> their softmax over these keys, [batch, rows, heads, head_dim of v]

@@ -3,6 +3,7 @@
 #include <seqpar/comm/collectives.hpp>
 #include <seqpar/core/interleave.hpp>
 #include <seqpar/kernel/delta.hpp>
+#include <seqpar/plan/ulysses_cost.hpp>
 #include <seqpar/strategy/head_share.hpp>
 #include <seqpar/strategy/parcel.hpp>
 #include <seqpar/strategy/serial.hpp>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <seqpar/attention/shape.hpp>
+#include <seqpar/core/shape.hpp>
 #include <seqpar/kernel/reference.hpp>
 
 #include <algorithm>
@@ -47,9 +47,10 @@ public:
         constexpr double infinity = std::numeric_limits<double>::infinity();
         const index_t g = h / how_.group, dim = q_.shape().dim, dim_v = v_.shape().dim;
         const key_block<T> block{k_, v_, keys_};
-        std::vector<double> x(places_.size());
-        reference::score_row<double>(how_, q_.at(b, i, h), q_.step().dim, position(i), std::span(&block, 1), b, g,
-                                     plan_, places_, score_, std::span<double>(x));
+        reference::weights<double> w(places_.size(), how_.memory);
+        reference::weigh<double>(how_, q_.at(b, i, h), q_.step().dim, position(i), std::span(&block, 1), b, h, plan_,
+                                 places_, score_, false, w);
+        const auto& x = w.x;
         const double max = reference::highest(x);
         judged_row r{std::vector<double>(static_cast<std::size_t>(dim_v)),
                      std::vector<double>(static_cast<std::size_t>(dim_v)), -infinity, 0};

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <iomanip>
+#include <span>
+#include <sstream>
+#include <string>
+
+namespace seqpar {
+
+/// One step of a 64-bit hash. (The finaliser of SplitMix64, Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195.)
+[[nodiscard]] constexpr std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) noexcept {
+    std::uint64_t z = (hash ^ value) + 0x9e3779b97f4a7c15U;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31);
+}
+
+/// Sixteen digits, equal for equal numbers and as good as never for others: for names.
+[[nodiscard]] inline std::string hash_text(std::span<const double> numbers) {
+    std::uint64_t hash = 0;
+    for (const double x : numbers) hash = mixed(hash, std::bit_cast<std::uint64_t>(x));
+    std::ostringstream text;
+    text << std::hex << std::setw(16) << std::setfill('0') << hash;
+    return text.str();
+}
+
+} // namespace seqpar

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <seqpar/score/score.hpp>
+
+#include <algorithm>
+#include <vector>
+
+namespace seqpar {
+
+/// Some rows of a block: where they are in the sequence, and where in the block.
+struct row_selection {
+    positions at;
+    std::vector<interval> rows; ///< rows [first, last) of the block, in order, none empty: as many rows as `at` has
+};
+
+/// The rows of a block of keys that some of these queries may see; where queries of a run see intervals with a gap, what is
+/// between counts as seen. O(queries * runs of keys) at most, less where tiles are seen wholly or not at all.
+template <score S>
+[[nodiscard]] row_selection rows_seen(const S& s, lengths n, const positions& queries, const positions& keys) {
+    row_selection seen;
+    index_t begin = 0; // of the run in the block
+    for (const run& k : keys.runs()) {
+        std::vector<interval> parts; // one for each run of queries that sees some
+        for (const run& q : queries.runs()) {
+            const coverage cover = s.cover(n, q.range(), k.range());
+            if (cover == coverage::none) continue;
+            interval hull{k.count, 0};
+            if (cover == coverage::full) hull = {0, k.count};
+            for (index_t i = 0; i < q.count && (hull.first > 0 || hull.last < k.count); ++i) {
+                const interval sight = s.visible(n, q[i], k) & interval{0, k.count};
+                if (sight.empty()) continue;
+                hull = {std::min(hull.first, sight.first), std::max(hull.last, sight.last)};
+            }
+            if (!hull.empty()) parts.push_back(hull);
+        }
+        std::sort(parts.begin(), parts.end(), [](interval a, interval b) { return a.first < b.first; });
+        for (auto part = parts.begin(); part != parts.end();) {
+            interval whole = *part++;
+            for (; part != parts.end() && part->first <= whole.last; ++part)
+                whole.last = std::max(whole.last, part->last);
+            seen.at.append({k[whole.first], k.stride, whole.last - whole.first});
+            seen.rows.push_back({begin + whole.first, begin + whole.last});
+        }
+        begin += k.count;
+    }
+    return seen;
+}
+
+/// Whether some of these queries may see some of these keys: by the tiles of their runs alone. O(runs * runs).
+template <score S>
+[[nodiscard]] bool may_see(const S& s, lengths n, const positions& queries, const positions& keys) {
+    for (const run& q : queries.runs())
+        for (const run& k : keys.runs())
+            if (s.cover(n, q.range(), k.range()) != coverage::none) return true;
+    return false;
+}
+
+} // namespace seqpar
