@@ -17,6 +17,7 @@ struct cost {
     std::size_t bytes = 0;    ///< sent to other ranks
     std::size_t rounds = 0;   ///< sets of exchanges between two waits, in which this rank sends or receives
     std::size_t memory = 0;   ///< peak, bytes
+    std::size_t kept = 0;     ///< of it, what forward keeps for backward
 
     friend bool operator==(const cost&, const cost&) = default;
 };
