@@ -70,6 +70,33 @@ struct kept_by<Bound, T> {
     using type = typename Bound::template saved<T>;
 };
 
+/// A gradient that is added up in the accumulation type: in the result itself where that is its type.
+template <class T>
+class gradient_sum {
+    using A = accumulator_t<T>;
+
+public:
+    gradient_sum(const tensor_view<T>& result, std::pmr::memory_resource* memory) : result_(result) {
+        if constexpr (std::is_same_v<T, A>)
+            clear(result_);
+        else
+            wide_ = tensor<A>(result.shape(), format::bshd, memory);
+    }
+    [[nodiscard]] tensor_view<A> view() noexcept {
+        if constexpr (std::is_same_v<T, A>)
+            return result_;
+        else
+            return wide_.view();
+    }
+    void finish() const {
+        if constexpr (!std::is_same_v<T, A>) copy(wide_.view(), result_);
+    }
+
+private:
+    tensor_view<T> result_;
+    tensor<A> wide_;
+};
+
 /// What a rank's rows add to the gradient of the sink of each head: - sum_i exp(sink - lse_i) delta_i, the weight of a key
 /// whose value row is zero. sums: [heads], or none.
 template <class A, score S>
@@ -211,6 +238,8 @@ public:
         using A = accumulator_type;
         static_assert(differentiable_score<score_type>,
                       "attention: this score has no backward: give its function a derivative");
+        static_assert(!differentiable_score<score_type> || differentiable_kernel<kernel_type, T, score_type>,
+                      "attention: this kernel has no backward: choose flash or reference");
         static_assert(differentiable<bound_type, T, local_attention<kernel_type, score_type>>,
                       "attention: this strategy has no backward: choose serial, ulysses, all_gather or ring");
         const saved_type& s = of.saved;
@@ -237,9 +266,12 @@ public:
         static_cast<void>(check(x, trouble, s.n, dlse.shape().dim != 0 ? 2 : 1));
         const auto where = detail::place(layout_, comm_.size(), s.n, e.heads, ke.heads);
 
-        tensor<A> delta(lse.shape(), format::bshd, memory()), dq(e, format::bshd, memory()),
-            dk(ke, format::bshd, memory()), dv(ve, format::bshd, memory());
+        tensor<A> delta(lse.shape(), format::bshd, memory());
         row_delta<T>(out, dout_view, dlse, delta.view());
+        backward_result<decltype(backend_.make(e)), A> result{
+            backend_.make(e), backend_.make(ke), backend_.make(ve), {}, {}};
+        detail::gradient_sum<T> dq(backend_.view(result.dq), memory()), dk(backend_.view(result.dk), memory()),
+            dv(backend_.view(result.dv), memory());
         const auto sinks = static_cast<std::size_t>(sinks_of(score_)),
                    slopes = static_cast<std::size_t>(slopes_of(score_));
         std::pmr::vector<double> of_heads(sinks + slopes, memory()); // what this rank adds to each
@@ -256,11 +288,7 @@ public:
         detail::add_sink_gradients<A>(score_, lse, std::as_const(delta).view(), std::span(of_heads).first(sinks));
         sum_over_ranks(of_heads);
 
-        backward_result<decltype(backend_.make(e)), A> result{
-            backend_.make(e), backend_.make(ke), backend_.make(ve), {}, {}};
-        copy(dq.view(), backend_.view(result.dq));
-        copy(dk.view(), backend_.view(result.dk));
-        copy(dv.view(), backend_.view(result.dv));
+        dq.finish(), dk.finish(), dv.finish();
         for (std::size_t n = 0; n < of_heads.size(); ++n)
             (n < sinks ? result.dsinks : result.dslopes).push_back(static_cast<A>(of_heads[n]));
         return result;
@@ -278,9 +306,11 @@ public:
             plan::cost c = strategy_.predict_backward(p, rank);
             const std::size_t size = static_cast<std::size_t>(comm_.size()), a = p.accumulator_bytes;
             const std::size_t sums = sizeof(double) * static_cast<std::size_t>(sinks_of(score_) + slopes_of(score_));
-            // delta and the sums of dq, dk, dv; then what the heads' gradients are summed from
+            // delta, and the sums of dq, dk, dv where they are not the results; then what the heads' gradients are
+            // summed from
+            const std::size_t wide = std::is_same_v<value_type, accumulator_type> ? 0 : a / p.element_bytes;
             const std::size_t own =
-                p.items(p.of(rank).queries) * a + sums + (p.q_bytes(rank) + p.kv_bytes(rank)) / p.element_bytes * a;
+                p.items(p.of(rank).queries) * a + sums + (p.q_bytes(rank) + p.kv_bytes(rank)) * wide;
             c.memory = own + std::max(c.memory, size > 1 ? size * sums : 0);
             if (size == 1 || sums == 0) return c;
             const auto rounds = static_cast<std::size_t>(std::bit_width(size - 1));
@@ -391,7 +421,7 @@ private:
             return kernel_.template workspace_bytes<value_type>(q, v, keys, executor_.workers());
         };
         const auto backward_scratch = [&](const extents& q, const extents& v, std::span<const positions> keys) {
-            if constexpr (requires { kernel_.template backward_workspace_bytes<value_type>(q, v, keys, 1); })
+            if constexpr (differentiable_kernel<kernel_type, value_type, score_type>)
                 return kernel_.template backward_workspace_bytes<value_type>(q, v, keys, executor_.workers());
             else
                 return std::size_t{0};

@@ -139,7 +139,7 @@ private:
         template <class T, class A>
         void add_gradients(const context& how, const block<const T>& q, const row_gradients<T>& of, keys_of<T> keys,
                            const any_score& s, const tensor_view<A>& dq, gradients_of<A> dkv) const {
-            if constexpr (requires { model.backward(how, q, of, keys, s, dq, dkv); })
+            if constexpr (differentiable_kernel<K, T, any_score>)
                 model.backward(how, q, of, keys, s, dq, dkv);
             else
                 throw refusal(detail::concat("the kernel ", model.name(),
@@ -148,7 +148,7 @@ private:
         }
         template <class T>
         [[nodiscard]] std::size_t backward_bytes(const extents& q, const extents& v, rows keys, int workers) const {
-            if constexpr (requires { model.template backward_workspace_bytes<T>(q, v, keys, workers); })
+            if constexpr (differentiable_kernel<K, T, any_score>)
                 return model.template backward_workspace_bytes<T>(q, v, keys, workers);
             else
                 return 0;

@@ -22,7 +22,7 @@ struct context {
     executor_ref executor;
     std::pmr::memory_resource* memory = std::pmr::get_default_resource(); ///< all scratch comes from here
     const function_ref<void()>* progress =
-        nullptr; ///< called now and then by the calling thread, so that messages move
+        nullptr;                            ///< called now and then by the calling thread, so that messages move
     std::span<double> slope_gradients = {}; ///< [heads], global: backward adds those of slopes; empty: not wanted
 
     /// Which of the kv heads of a block the h-th query head of another one reads.
@@ -82,6 +82,16 @@ concept kernel = real_element<T> && std::copyable<K> &&
     k.forward(how, q, keys, s, into);
     { k.template workspace_bytes<T>(e, e, rows, 1) } -> std::same_as<std::size_t>;
     { k.name() } -> std::convertible_to<std::string>;
+};
+
+/// A kernel that has a backward, too: items 4 and 5.
+template <class K, class T = float, class S = full>
+concept differentiable_kernel = kernel<K, T, S> &&
+    requires(const K& k, const context& how, const block<const T>& q, const row_gradients<T>& of,
+             std::span<const key_block<T>> keys, const S& s, const tensor_view<accumulator_t<T>>& dq,
+             std::span<const key_gradients<accumulator_t<T>>> dkv, extents e, std::span<const positions> rows) {
+    k.backward(how, q, of, keys, s, dq, dkv);
+    { k.template backward_workspace_bytes<T>(e, e, rows, 1) } -> std::same_as<std::size_t>;
 };
 
 } // namespace seqpar
