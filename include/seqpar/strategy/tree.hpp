@@ -2,6 +2,7 @@
 
 #include <seqpar/comm/collectives.hpp>
 #include <seqpar/plan/tree_cost.hpp>
+#include <seqpar/strategy/merge_results.hpp>
 #include <seqpar/strategy/parcel.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
@@ -45,18 +46,8 @@ struct tree {
         }
 
     private:
-        /// A finished softmax of some rows over some keys: one message.
         template <element A>
-        struct result {
-            result() = default;
-            result(const extents& shape, std::pmr::memory_resource* memory)
-                : lse(nullptr, {shape.batch, shape.seq, shape.heads, 1}), out(nullptr, shape),
-                  message(parcel::room_for(memory, lse, out)) {}
-
-            tensor_view<A> lse; // [batch, rows, heads, 1]
-            tensor_view<A> out; // [batch, rows, heads, head_dim of v]
-            parcel message;
-        };
+        using result = softmax_result<A>;
 
         /// Every rank holds its own rows of Q, and of the result.
         template <element T, class Local, element A = accumulator_t<T>>
@@ -103,43 +94,14 @@ struct tree {
             local.template finish<T>(seen, where[me].queries, x);
         }
 
-        /// Every rank holds the same rows of Q, and gets the same bits of the result. Recursive doubling among the first
-        /// 2^floor(log2 P) ranks; each of the others is folded into one of them before, and told the result after.
+        /// Every rank holds the same rows of Q, and gets the same bits of the result.
         template <element T, class Local, element A = accumulator_t<T>>
         void all_reduce(const Local& local, std::span<const placement> where, const operands<T>& x,
                         const key_block<T>& own) {
             const auto memory = local.how.memory;
-            const int rank = comm_.rank(), size = comm_.size();
-            const int doubled = plan::doubled_ranks(size), others = size - doubled;
             nothing travelling;
             result<A> mine = softmax_over(own, local, block<const T>{x.q, where.front().queries}, travelling);
-            if (rank >= doubled) {
-                comm_.exchange(mine.message.out(), rank - doubled, incoming{}, rank - doubled).wait();
-                comm_.exchange(outgoing{}, rank - doubled, mine.message.in(), rank - doubled).wait();
-            } else if (size > 1) {
-                result<A> theirs(x.out.shape(), memory);
-                const auto merge = [&](const result<A>& first, const result<A>& second) {
-                    partial<A> seen(x.out.shape(), memory);
-                    seen.merge(first.out, first.lse);
-                    seen.merge(second.out, second.lse);
-                    seen.finish(mine.out, mine.lse);
-                };
-                if (rank < others) {
-                    comm_.exchange(outgoing{}, rank + doubled, theirs.message.in(), rank + doubled).wait();
-                    merge(mine, theirs);
-                }
-                for (int distance = 1; distance < doubled; distance *= 2) {
-                    const int peer = rank ^ distance;
-                    comm_.exchange(mine.message.out(), peer, theirs.message.in(), peer).wait();
-                    // The lower rank's first on both sides, so that both get the same bits.
-                    if (rank < peer)
-                        merge(mine, theirs);
-                    else
-                        merge(theirs, mine);
-                }
-                if (rank < others)
-                    comm_.exchange(mine.message.out(), rank + doubled, incoming{}, rank + doubled).wait();
-            }
+            all_reduce_results(comm_, mine, memory);
             partial<A> whole(x.out.shape(), memory);
             whole.merge(mine.out, mine.lse);
             local.template finish<T>(whole, where.front().queries, x);
