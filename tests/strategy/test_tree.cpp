@@ -60,7 +60,7 @@ TEST_CASE("rounds are those of the formula, as integers") {
                 static std::mutex mutex;
                 const std::lock_guard lock(mutex);
                 CHECK(seen == told);
-                CHECK((told == 6 || s.queries < 4));
+                CHECK((told == 6 || s.queries < 4 || s.keys < 4));
             });
 }
 

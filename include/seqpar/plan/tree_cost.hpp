@@ -3,6 +3,7 @@
 #include <seqpar/plan/cost.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <span>
 
@@ -15,57 +16,108 @@ namespace seqpar::plan {
 
 /// How many ranks take part in recursive doubling: the largest power of two that is at most `size`.
 [[nodiscard]] constexpr int doubled_ranks(int size) noexcept {
-    int doubled = 1;
-    while (doubled <= size / 2) doubled *= 2;
-    return doubled;
+    return static_cast<int>(std::bit_floor(static_cast<unsigned>(size)));
 }
+
+/// What recursive doubling sends: so many bytes each way in each of floor(log2 P) rounds, and where P is no power of two one
+/// more message to the rank's partner before, or from it after. See collective::all_reduce_doubling.
+[[nodiscard]] inline cost doubling_cost(int size, int rank, std::size_t bytes) {
+    const int doubled = doubled_ranks(size);
+    if (bytes == 0) return {};
+    if (rank >= doubled) return {1, bytes, 2, 0};
+    const std::size_t outside = rank < size - doubled ? 1 : 0;
+    const auto rounds = static_cast<std::size_t>(std::countr_zero(static_cast<unsigned>(doubled)));
+    return {rounds + outside, (rounds + outside) * bytes, rounds + 2 * outside, 0};
+}
+
+namespace detail {
+
+/// Bytes of what the tree moves and holds in one pass, for the rows of rank r.
+struct tree_pass {
+    function_ref<std::size_t(int r)> gathered; ///< what rank r sends to each rank whose keys its queries see
+    function_ref<std::size_t(int r)> piece;    ///< what comes back from each of them
+    function_ref<std::size_t(int r)> making;   ///< held while a piece is made, itself included
+    std::size_t ending = 0;                    ///< held beside the pieces when they are put together
+    bool frees = true;                         ///< what was gathered goes once it has been served
+};
+
+[[nodiscard]] inline cost tree_pass_cost(const problem& p, int rank, const tree_pass& pass) {
+    const int size = p.size();
+    const auto from_to = [&](int from, int to) { // what is gathered
+        return from != to && p.sees(p.of(from).queries, p.of(to).keys) ? pass.gathered(from) : 0;
+    };
+    const auto piece = [&](int of, int by) { return p.sees(p.of(of).queries, p.of(by).keys) ? pass.piece(of) : 0; };
+    cost c;
+    std::size_t held = 0, arrived = 0, leaving = 0;
+    for (int r = 0; r < size; ++r) held += from_to(r, rank);
+    c.memory = held + pass.gathered(rank); // packed once, for all
+    for (int distance = 1; distance <= size; ++distance) {
+        const int to = (rank + distance) % size, from = (rank - distance + size) % size;
+        if (p.sees(p.of(to).queries, p.of(rank).keys))
+            c.memory = std::max(c.memory, held + arrived + leaving + pass.making(to));
+        if (to == rank) break;
+        const std::size_t sent = from_to(rank, to), received = from_to(from, rank);
+        if (pass.frees) held -= from_to(to, rank);
+        leaving = piece(to, rank);
+        arrived += piece(rank, from);
+        c.memory = std::max(c.memory, held + arrived + leaving);
+        c.bytes += sent + leaving;
+        c.messages += (sent > 0) + (leaving > 0);
+        c.rounds += (sent + received > 0) + (leaving + piece(rank, from) > 0);
+    }
+    c.memory = std::max(c.memory, held + arrived + piece(rank, rank) + pass.ending);
+    return c;
+}
+
+} // namespace detail
 
 /// Tree. A result is (out, lse) of a rank's rows in the accumulation type.
 ///
 /// Each rank with queries of its own: a rank sends its Q to each of m = P - 1 others, and to each that one's result over its
-/// own keys: n h m elements and n m (h + H) accumulators when even, in 2 m messages and rounds. Memory: the largest, over
-/// the peers in order of distance and itself last, of: Q of the peers still to be served, the results that have arrived,
-/// one that leaves and one that is made, its partial and the kernel's scratch.
+/// own keys: n h m elements and n m (h + H) accumulators when even, in 2 m messages and rounds; nothing between queries and
+/// keys of which none sees another. Memory: the own Q, packed, and that of the others; or the most, over the peers in order
+/// of distance and itself last, of: Q of the peers still to be served (kept: all), the results that have arrived, one that
+/// leaves and one that is made, its partial and the kernel's scratch.
 ///
-/// The same queries on every rank: a result each way in each of the rounds of recursive doubling, and where P is no power of
-/// two one to the rank's partner before, or from it after. Memory: two results and a partial, or one and the kernel's scratch.
+/// The same queries on every rank: results by recursive doubling. Memory: two results and a partial, or one, a partial and
+/// the kernel's scratch.
 [[nodiscard]] inline cost tree_cost(const problem& p, int rank) {
-    const int size = p.size();
-    const auto result_bytes = [&](int r) {
+    const auto result = [&](int r) {
         return p.items(p.of(r).queries) * static_cast<std::size_t>(p.dim_v + 1) * p.accumulator_bytes;
     };
-    const auto computing = [&](int r) { // the queries of rank r
-        return result_bytes(r) + p.partial_bytes(r) + p.kernel(r, {&p.of(rank).keys.rows, 1});
-    };
-    cost c;
-    if (same_queries(p.where)) {
-        const int doubled = doubled_ranks(size);
-        const std::size_t result = result_bytes(rank), outside = rank < size - doubled ? 1 : 0;
-        c.memory = computing(rank);
-        if (result == 0) return c;
-        if (rank >= doubled) return {1, result, 2, c.memory};
-        for (int distance = 1; distance < doubled; distance *= 2) ++c.messages;
-        c.rounds = c.messages + 2 * outside;
-        c.messages += outside;
-        c.bytes = c.messages * result;
-        if (size > 1) c.memory = std::max(c.memory, 2 * result + p.partial_bytes(rank));
+    const auto making = [&](int r) { return result(r) + p.partial_bytes(r) + p.kernel(r, {&p.of(rank).keys.rows, 1}); };
+    if (!same_queries(p.where)) {
+        const auto q = [&](int r) { return p.q_bytes(r); };
+        return detail::tree_pass_cost(p, rank, {q, result, making, p.partial_bytes(rank), !p.keep});
+    }
+    cost c = doubling_cost(p.size(), rank, result(rank));
+    c.memory = making(rank);
+    const bool merges = p.size() > 1 && rank < doubled_ranks(p.size());
+    if (merges) c.memory = std::max(c.memory, 2 * result(rank) + p.partial_bytes(rank));
+    return c;
+}
+
+/// Its backward: dout, lse, delta and, unless it was kept, Q go where the keys are, and dq comes back: n h m elements,
+/// n h m more if Q was not kept, and n m (2H + h) accumulators when even, in 2 m messages and rounds. Memory as in forward,
+/// with dq for results, no partial, and Q of the others if it was kept.
+///
+/// The same queries on every rank: dq by recursive doubling. Memory: dq, and another one or the kernel's scratch.
+[[nodiscard]] inline cost tree_backward_cost(const problem& p, int rank) {
+    const auto dq = [&](int r) { return p.q_bytes(r) / p.element_bytes * p.accumulator_bytes; };
+    const auto making = [&](int r) { return dq(r) + p.backward_kernel(r, {&p.of(rank).keys.rows, 1}); };
+    if (!same_queries(p.where)) {
+        const auto rows = [&](int r) { // lse, delta, dout, q
+            return p.items(p.of(r).queries) *
+                       (2 * p.accumulator_bytes + static_cast<std::size_t>(p.dim_v) * p.element_bytes) +
+                   (p.keep ? 0 : p.q_bytes(r));
+        };
+        cost c = detail::tree_pass_cost(p, rank, {rows, dq, making});
+        for (int r = 0; r < p.size() && p.keep; ++r)
+            if (r != rank && p.sees(p.of(r).queries, p.of(rank).keys)) c.memory += p.q_bytes(r);
         return c;
     }
-    std::size_t queries = 0, arrived = 0, leaving = 0;
-    for (int r = 0; r < size; ++r) queries += p.q_bytes(r);
-    c.memory = queries;
-    for (int distance = 1; distance <= size; ++distance) {
-        const int to = (rank + distance) % size, from = (rank - distance + size) % size;
-        c.memory = std::max(c.memory, queries + arrived + leaving + computing(to));
-        if (to == rank) break;
-        queries -= p.q_bytes(to);
-        arrived += result_bytes(rank);
-        leaving = result_bytes(to);
-        c.memory = std::max(c.memory, queries + arrived + leaving);
-        c.bytes += p.q_bytes(rank) + leaving;
-        c.messages += (p.q_bytes(rank) > 0) + (leaving > 0);
-        c.rounds += (p.q_bytes(rank) + p.q_bytes(from) > 0) + (leaving + result_bytes(rank) > 0);
-    }
+    cost c = doubling_cost(p.size(), rank, dq(rank));
+    c.memory = std::max(making(rank), p.size() > 1 ? 2 * dq(rank) : 0);
     return c;
 }
 
