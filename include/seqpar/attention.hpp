@@ -128,7 +128,7 @@ struct saved_for_backward {
 ///
 /// Policies are types, in any order, each recognised by its concept:
 ///
-///     strategy       how ranks share the work          serial, ulysses<Inner>, all_gather, ring, tree   default serial
+///     strategy       how ranks share the work          serial, ulysses<Inner>, all_gather, ring, tree, grid   default serial
 ///     communicator   how they talk                     self_communicator, thread_communicator, ...      default self_communicator
 ///     backend        the user's tensors                span_backend<T>, xtensor_backend<T>              default span_backend<float>
 ///     score          who sees whom                     full, causal, sliding_window, documents, a & b   default full
@@ -240,8 +240,9 @@ public:
                       "attention: this score has no backward: give its function a derivative");
         static_assert(!differentiable_score<score_type> || differentiable_kernel<kernel_type, T, score_type>,
                       "attention: this kernel has no backward: choose flash or reference");
-        static_assert(differentiable<bound_type, T, local_attention<kernel_type, score_type>>,
-                      "attention: this strategy has no backward: choose serial, ulysses, all_gather or ring");
+        static_assert(
+            differentiable<bound_type, T, local_attention<kernel_type, score_type>>,
+            "attention: this strategy has no backward: choose serial, ulysses, all_gather, ring, tree or grid");
         const saved_type& s = of.saved;
         const operands<T> x{s.q, s.k, s.v, {}, {}};
         const tensor_view<const T> out = backend_.view(of.out);

@@ -24,6 +24,8 @@
 #include <seqpar/score/sliding_window.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/any_strategy.hpp>
+#include <seqpar/strategy/grid.hpp>
+#include <seqpar/strategy/merge_results.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/serial.hpp>
 #include <seqpar/strategy/tree.hpp>

@@ -97,6 +97,15 @@ struct tree_pass {
     return c;
 }
 
+/// What forward keeps for backward: Q of the others that may see this rank's keys.
+[[nodiscard]] inline std::size_t tree_kept_bytes(const problem& p, int rank) {
+    std::size_t kept = 0;
+    if (!p.keep || same_queries(p.where)) return kept;
+    for (int r = 0; r < p.size(); ++r)
+        if (r != rank && p.sees(p.of(r).queries, p.of(rank).keys)) kept += p.q_bytes(r);
+    return kept;
+}
+
 /// Its backward: dout, lse, delta and, unless it was kept, Q go where the keys are, and dq comes back: n h m elements,
 /// n h m more if Q was not kept, and n m (2H + h) accumulators when even, in 2 m messages and rounds. Memory as in forward,
 /// with dq for results, no partial, and Q of the others if it was kept.
@@ -112,8 +121,7 @@ struct tree_pass {
                    (p.keep ? 0 : p.q_bytes(r));
         };
         cost c = detail::tree_pass_cost(p, rank, {rows, dq, making});
-        for (int r = 0; r < p.size() && p.keep; ++r)
-            if (r != rank && p.sees(p.of(r).queries, p.of(rank).keys)) c.memory += p.q_bytes(r);
+        c.memory += tree_kept_bytes(p, rank);
         return c;
     }
     cost c = doubling_cost(p.size(), rank, dq(rank));
