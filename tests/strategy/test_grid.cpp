@@ -131,19 +131,15 @@ TEST_CASE("a grid says which shapes fit, and chooses one") {
                           Catch::Contains("grid:") &&
                               Catch::Contains("does not fit 8 ranks: allowed are 8x1, 4x2, 2x4, 1x8, or 0"));
     for (const auto& right : {grid{2, 4}, grid{0, 4}, grid{8, 0}, grid{}}) right.check(8);
-    // Chosen: as few columns as rows at most.
-    const attention_shape s{1, 96, 96, 4, 4, 8, 8};
-    const auto same = [&](int ranks, const grid& chosen) {
-        threads::run(ranks, [&](thread_communicator world) {
-            const attention a{world, grid{}}, b{world, chosen};
-            const bool equal = a.predict(s, world.rank()) == b.predict(s, world.rank());
-            static std::mutex mutex;
-            const std::lock_guard lock(mutex);
-            CHECK(equal);
-        });
+    const auto chosen = [](int ranks, index_t heads, index_t kv_heads) {
+        return plan::least_sent(ranks, {{{}, {0, heads}}, {{}, {0, kv_heads}}});
     };
-    same(4, {2, 2});
-    same(7, {7, 1});
-    same(8, {4, 2});
-    same(12, {4, 3});
+    CHECK(chosen(1, 4, 4) == plan::rank_grid{1, 1});
+    CHECK(chosen(4, 4, 4) == plan::rank_grid{2, 2});
+    CHECK(chosen(7, 4, 4) == plan::rank_grid{7, 1});
+    CHECK(chosen(8, 4, 4) == plan::rank_grid{4, 2});
+    CHECK(chosen(12, 4, 4) == plan::rank_grid{4, 3});
+    CHECK(chosen(16, 8, 2) == plan::rank_grid{8, 2}); // sqrt(16 / 4)
+    CHECK(chosen(64, 8, 2) == plan::rank_grid{16, 4});
+    CHECK(chosen(8, 8, 1) == plan::rank_grid{8, 1});
 }

@@ -15,6 +15,8 @@ namespace seqpar::plan {
 struct rank_grid {
     int pa = 1, pc = 1;
 
+    friend bool operator==(const rank_grid&, const rank_grid&) = default;
+
     [[nodiscard]] int row(int rank) const noexcept { return rank / pc; }
     [[nodiscard]] int column(int rank) const noexcept { return rank % pc; }
     [[nodiscard]] int rank(int row, int column) const noexcept { return row * pc + column; }
@@ -53,6 +55,26 @@ private:
         return where[static_cast<std::size_t>(rank)];
     }
 };
+
+/// The grid of that many ranks with the least pc * heads + pa * kv_heads; of equals, that with the fewest columns. Forward and
+/// backward together send 2 n (e + a) (h (pc - 1) + k (pa - 1)) bytes and lse and delta, e and a bytes an element: pc is near
+/// sqrt(P kv_heads / heads).
+[[nodiscard]] inline rank_grid least_sent(int size, const placement& like) {
+    rank_grid best{size, 1};
+    const auto sent = [&](const rank_grid& g) {
+        return g.pc * like.queries.heads.count + g.pa * like.keys.heads.count;
+    };
+    for (int pc = 2; pc <= size; ++pc)
+        if (const rank_grid g{size / pc, pc}; size % pc == 0 && sent(g) < sent(best)) best = g;
+    return best;
+}
+
+/// The grid where a side of 0 follows from the other; both: see least_sent.
+[[nodiscard]] inline rank_grid completed(const rank_grid& asked, int size, const placement& like) {
+    if (asked.pa > 0) return {asked.pa, size / asked.pa};
+    if (asked.pc > 0) return {size / asked.pc, asked.pc};
+    return least_sent(size, like);
+}
 
 namespace detail {
 

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <memory_resource>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -26,14 +27,12 @@ namespace seqpar {
 /// was not kept again: n h (pc - 1) + 2 n k (pa - 1) elements, in pa - 1 more. Keys that a row does not see do not travel.
 struct grid {
     int pa = 0; ///< ranks that share their keys; 0: P / pc
-    int pc = 0; ///< ranks that share their queries; 0: P / pa. Both 0: pc is the largest divisor of P up to sqrt(P)
+    int pc = 0; ///< ranks that share their queries; 0: P / pa. Both 0: the heads decide, see plan::least_sent
 
     template <communicator C>
     class bound {
     public:
-        bound(C& comm, const plan::rank_grid& shape)
-            : shape_(shape), rank_(comm.rank()), column_(comm.split(shape.column(rank_), rank_)),
-              row_(comm.split(shape.row(rank_), rank_)), whole_(comm) {}
+        bound(C& comm, const plan::rank_grid& asked) : comm_(comm), whole_(comm), asked_(asked), rank_(comm.rank()) {}
 
         /// K, V of the column, and what the tree keeps.
         template <element T>
@@ -49,12 +48,13 @@ struct grid {
             // Where every rank has the same queries, a column would compute the same thing pa times.
             if (plan::same_queries(where))
                 return whole_.template forward<T>(local, where, x, keep != nullptr ? &keep->rows : nullptr);
+            split(where);
             saved<T> mine;
             saved<T>& s = keep != nullptr ? *keep : mine;
             bring_keys(local, where, x, s);
             const std::vector<placement> shared = shape_.shared(where, sight(local), shape_.row(rank_));
-            row_.template forward<T>(local, shared, operands<T>{x.q, s.k.view(), s.v.view(), x.out, x.lse},
-                                     keep != nullptr ? &s.rows : nullptr);
+            axes_->row.template forward<T>(local, shared, operands<T>{x.q, s.k.view(), s.v.view(), x.out, x.lse},
+                                           keep != nullptr ? &s.rows : nullptr);
         }
 
         /// The backward of the tree with the column's keys; then the gradients of those go home along the column.
@@ -63,13 +63,15 @@ struct grid {
                       const saved<T>& kept) {
             using A = accumulator_t<T>;
             if (plan::same_queries(where)) return whole_.template backward<T>(local, where, x, g, kept.rows);
+            split(where);
             saved<T> again;
             if (!kept.kept) bring_keys(local, where, x, again);
             const saved<T>& s = kept.kept ? kept : again;
             tensor<A> dk(s.k.shape(), format::bshd, local.how.memory), dv(s.v.shape(), format::bshd, local.how.memory);
             const std::vector<placement> shared = shape_.shared(where, sight(local), shape_.row(rank_));
-            row_.template backward<T>(local, shared, operands<T>{x.q, s.k.view(), s.v.view(), {}, {}},
-                                      gradients<T>{g.rows, g.into_lse, false, g.dq, dk.view(), dv.view()}, s.rows);
+            axes_->row.template backward<T>(local, shared, operands<T>{x.q, s.k.view(), s.v.view(), {}, {}},
+                                            gradients<T>{g.rows, g.into_lse, false, g.dq, dk.view(), dv.view()},
+                                            s.rows);
             again = {};
             return_gradients(local, where, g, std::move(dk), std::move(dv));
         }
@@ -114,7 +116,7 @@ struct grid {
         void trade(const std::vector<outgoing>& out, std::vector<kv_parcel<E>>& arriving) {
             std::vector<incoming> in;
             for (kv_parcel<E>& p : arriving) in.push_back(p.in());
-            collective::all_to_all(column_, std::span<const outgoing>(out), std::span<const incoming>(in));
+            collective::all_to_all(axes_->column, std::span<const outgoing>(out), std::span<const incoming>(in));
         }
 
         /// [batch, n, kv_heads, dim] -> [batch, the column's keys that this row needs, kv_heads, dim]
@@ -183,21 +185,40 @@ struct grid {
             }
         }
 
-        plan::rank_grid shape_;
+        /// The groups of a rank: split once the heads are known, since they say which shape sends least.
+        struct axes {
+            axes(C& comm, const plan::rank_grid& shape)
+                : column(comm.split(shape.column(comm.rank()), comm.rank())),
+                  row(comm.split(shape.row(comm.rank()), comm.rank())) {}
+            C column;
+            tree::bound<C> row;
+        };
+
+        /// Collective where the shape is another one than before.
+        void split(std::span<const placement> where) {
+            const plan::rank_grid wanted = plan::completed(asked_, comm_.size(), where.front());
+            if (axes_ && wanted == shape_) return;
+            shape_ = wanted;
+            axes_.emplace(comm_, shape_);
+        }
+
+        C comm_;
+        tree::bound<C> whole_;
+        plan::rank_grid asked_, shape_; // sides may be 0; what it is
         int rank_;
-        C column_;
-        tree::bound<C> row_, whole_;
+        std::optional<axes> axes_;
     };
 
     template <communicator C>
     [[nodiscard]] bound<C> on(C& comm) const {
         check(comm.size());
-        return {comm, shape(comm.size())};
+        return {comm, plan::rank_grid{pa, pc}};
     }
 
     void check(int size) const {
-        const plan::rank_grid s = shape(size);
-        if (pa >= 0 && pc >= 0 && s.pa * s.pc == size) return;
+        if (pa >= 0 && pc >= 0 && (pa == 0 || size % pa == 0) && (pc == 0 || size % pc == 0) &&
+            (pa == 0 || pc == 0 || pa * pc == size))
+            return;
         std::string allowed;
         for (int d = 1; d <= size; ++d)
             if (size % d == 0) allowed += std::to_string(size / d) + "x" + std::to_string(d) + ", ";
@@ -207,13 +228,13 @@ struct grid {
 
     [[nodiscard]] plan::cost predict(const plan::problem& p, int rank) const {
         if (plan::same_queries(p.where)) return plan::tree_cost(p, rank);
-        const plan::rank_grid s = shape(p.size());
+        const plan::rank_grid s = plan::completed({pa, pc}, p.size(), p.where.front());
         const std::vector<placement> shared = s.shared(p.where, p.sees, s.row(rank));
         return plan::grid_cost(p, s, rank, plan::tree_cost(of_row(p, shared), s.column(rank)));
     }
     [[nodiscard]] plan::cost predict_backward(const plan::problem& p, int rank) const {
         if (plan::same_queries(p.where)) return plan::tree_backward_cost(p, rank);
-        const plan::rank_grid s = shape(p.size());
+        const plan::rank_grid s = plan::completed({pa, pc}, p.size(), p.where.front());
         const std::vector<placement> shared = s.shared(p.where, p.sees, s.row(rank));
         const plan::problem row = of_row(p, shared);
         return plan::grid_backward_cost(p, s, rank, plan::tree_backward_cost(row, s.column(rank)),
@@ -226,13 +247,6 @@ struct grid {
     }
 
 private:
-    [[nodiscard]] plan::rank_grid shape(int size) const noexcept {
-        if (pa > 0 || pc > 0) return {pa > 0 ? pa : size / pc, pc > 0 ? pc : size / pa};
-        int best = 1;
-        for (int d = 1; d * d <= size; ++d)
-            if (size % d == 0) best = d;
-        return {size / best, best};
-    }
     [[nodiscard]] static plan::problem of_row(const plan::problem& p, std::span<const placement> shared) {
         plan::problem row = p;
         row.where = shared;
