@@ -1,30 +1,103 @@
 #pragma once
 
 #include <seqpar/plan/cost.hpp>
+#include <seqpar/plan/ring_route.hpp>
+#include <seqpar/plan/ring_schedule.hpp>
 
 #include <algorithm>
 #include <cstddef>
 
 namespace seqpar::plan {
 
-/// Ring: in m = P - 1 rounds a rank passes on all blocks of K, V but that of the rank it sends to: 2 n k m elements when
-/// even. Memory: two blocks of the largest rank, the partial, the kernel's scratch for the costliest block.
-[[nodiscard]] inline cost ring_cost(const problem& p, int rank) {
-    const int size = p.size();
+enum class pass { forward, backward };
+
+/// Bytes of what travels for one rank's block, and of what is held to compute with it.
+struct ring_cargo {
+    std::size_t block = 0;   ///< keys: K, V; queries: Q, and in backward dout, lse, delta
+    std::size_t sum = 0;     ///< keys: none, in backward dk, dv; queries: (out, lse), in backward dq
+    std::size_t partial = 0; ///< beside the sum, while it is made
+
+    ring_cargo(const problem& p, ring_passing passing, pass of, int owner) {
+        const std::size_t rows = p.items(p.of(owner).queries), a = p.accumulator_bytes,
+                          dim = static_cast<std::size_t>(p.dim), dim_v = static_cast<std::size_t>(p.dim_v);
+        const bool back = of == pass::backward;
+        if (passing == ring_passing::keys) {
+            block = p.kv_bytes(owner);
+            if (back) sum = block / p.element_bytes * a;
+        } else {
+            block = p.q_bytes(owner);
+            if (back) block += rows * (dim_v * p.element_bytes + 2 * a);
+            sum = rows * (back ? dim : dim_v + 1) * a;
+            if (!back) partial = p.partial_bytes(owner);
+        }
+    }
+};
+
+/// Bytes that all ranks send in a pass.
+[[nodiscard]] inline std::size_t ring_bytes(const problem& p, const ring_route& route, ring_passing passing, pass of) {
+    const ring_schedule schedule(p, route, passing);
+    std::size_t bytes = 0;
+    for (int owner = 0; owner < p.size(); ++owner) {
+        const ring_cargo cargo(p, passing, of, owner);
+        bytes += cargo.block * static_cast<std::size_t>(schedule.times_sent(owner));
+        if (cargo.sum > 0) bytes += cargo.sum * static_cast<std::size_t>(schedule.sums_sent(owner));
+    }
+    return bytes;
+}
+
+/// What travels: never `automatic`. The same on every rank.
+[[nodiscard]] inline ring_passing ring_choice(const problem& p, const ring_route& route, ring_passing wish, pass of) {
+    if (wish != ring_passing::automatic) return wish;
+    return ring_bytes(p, route, ring_passing::queries, of) < ring_bytes(p, route, ring_passing::keys, of)
+               ? ring_passing::queries
+               : ring_passing::keys;
+}
+
+/// A ring, by its schedule. When even and everyone sees everyone, m = P - 1:
+///   keys     forward 2 n k m elements; backward these and 2 n k m accumulators
+///   queries  forward n h m elements and n m (h + H) accumulators; backward 2 n h m elements and n m (h + 2 H) accumulators
+/// Memory: the most that is held at a step, of: blocks that are here and that arrive, sums that are made, leave and arrive,
+/// the kernel's scratch; and in forward the partial of the own rows. The own block is packed only if it leaves.
+[[nodiscard]] inline cost ring_cost(const problem& p, int rank, const ring_route& route, ring_passing wish, pass of) {
+    const ring_passing passing = ring_choice(p, route, wish, of);
+    const ring_schedule schedule(p, route, passing);
+    const auto cargo = [&](int owner) { return ring_cargo(p, passing, of, owner); };
+    const auto scratch = [&](int visitor) {
+        const int queries = passing == ring_passing::keys ? rank : visitor,
+                  keys = passing == ring_passing::keys ? visitor : rank;
+        const std::span<const positions> at(&p.of(keys).keys.rows, 1);
+        return of == pass::forward ? p.kernel(queries, at) : p.backward_kernel(queries, at);
+    };
     cost c;
-    std::size_t largest = 0, scratch = 0;
-    for (int r = 0; r < size; ++r) {
-        largest = std::max(largest, p.kv_bytes(r));
-        scratch = std::max(scratch, p.kernel(rank, {&p.of(r).keys.rows, 1}));
-    }
-    for (int step = 0; step + 1 < size; ++step) {
-        const std::size_t sent = p.kv_bytes((rank - step + size) % size);
-        const std::size_t received = p.kv_bytes((rank - step - 1 + size) % size);
+    for (int step = 0; step < schedule.steps(); ++step) {
+        std::size_t sent = 0, received = 0, here = 0, sums = 0, most_scratch = 0;
+        const auto send = [&](std::size_t bytes) {
+            c.messages += bytes > 0;
+            sent += bytes;
+        };
+        for (int stream = 0; stream < schedule.streams(); ++stream) {
+            if (const leg out = schedule.passes_on(rank, stream, step)) {
+                send(cargo(out.owner).block);
+                if (step == 0) here += cargo(rank).block;
+            }
+            if (const leg in = schedule.gets(rank, stream, step)) received += cargo(in.owner).block;
+            if (const leg in = step == 0 ? leg{} : schedule.gets(rank, stream, step - 1)) here += cargo(in.owner).block;
+            if (const leg out = schedule.sends_sum(rank, stream, step)) {
+                send(cargo(out.owner).sum);
+                sums += cargo(out.owner).sum;
+            }
+            for (const leg in : {schedule.continues_sum(rank, stream, step), schedule.sum_home(rank, stream, step)})
+                if (in) received += cargo(in.owner).sum;
+            if (const int visitor = schedule.visitor(rank, stream, step); visitor >= 0) {
+                if (step > 0) sums += cargo(visitor).sum + cargo(visitor).partial;
+                most_scratch = std::max(most_scratch, scratch(visitor));
+            }
+        }
         c.bytes += sent;
-        c.messages += sent > 0;
         c.rounds += sent + received > 0;
+        c.memory = std::max(c.memory, here + sums + received + most_scratch);
     }
-    c.memory = 2 * largest + p.partial_bytes(rank) + scratch;
+    if (of == pass::forward) c.memory += p.partial_bytes(rank);
     return c;
 }
 

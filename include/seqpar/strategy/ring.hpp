@@ -1,146 +1,124 @@
 #pragma once
 
-#include <seqpar/comm/outstanding.hpp>
 #include <seqpar/plan/ring_cost.hpp>
-#include <seqpar/strategy/parcel.hpp>
+#include <seqpar/strategy/ring/passing_keys.hpp>
+#include <seqpar/strategy/ring/passing_queries.hpp>
+#include <seqpar/strategy/ring/travel.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
-#include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 
 namespace seqpar {
 
-/// K, V travel once around the ranks. At step s rank r computes with the block of rank r - s, while the block of r - s - 1
-/// arrives: the exchange is posted before the kernel runs and waited for after it.
+/// Blocks travel round the ranks, and each rank computes with the one that is there while the next arrives. Who gets which
+/// block when is a plan::ring_schedule, from the route and from who sees whom; the loop over it is detail::travel.
 /// (Liu, Zaharia and Abbeel 2023, Ring Attention, arXiv:2310.01889.)
 ///
-/// A rank sends 2 n k (P - 1) elements in P - 1 messages and rounds, and holds two blocks of K, V: 4 n k.
-/// n = N / P rows, k = kv_heads * head_dim.
+/// K, V travel, or Q does, with a finished (out, lse) of its softmax that is merged on the way and comes home. Sums (dk, dv;
+/// out, lse; dq) travel in the accumulation type, a step behind their block. A block travels no further than some rank needs it:
+/// a causal one of contiguous rows to the last rank, one under a window W over ceil(W / n) hops.
+///
+/// When even and everyone sees everyone, a rank sends, n = N / P rows, m = P - 1, h = H * head_dim, k = kv_heads *
+/// head_dim, (a) in the accumulation type:
+///
+///     keys     forward 2 n k m                      backward 2 n k m + 2 n k m (a)
+///     queries  forward n h m + n m (h + H) (a)      backward 2 n h m + 2 n H m (a) + n h m (a)
+///
+/// forward keys in m rounds, ceil(m / 2) both ways at once; with sums two more, or one where a block makes only one hop.
+/// Holds two blocks a stream, 4 n k of K, V.
 struct ring {
+    ring_route route = {};
+    ring_passing passing = ring_passing::keys; ///< other than keys: on the one-way route
+
     template <communicator C>
     class bound {
     public:
-        explicit bound(C comm) : comm_(std::move(comm)) {}
+        bound(C comm, const ring& how) : comm_(std::move(comm)), route_(how.route), passing_(how.passing) {}
 
         template <element T>
-        struct saved {}; // the ring keeps nothing: K, V travel again
+        struct saved {}; // the ring keeps nothing: blocks travel again
 
         template <element T, class Local>
         void forward(const Local& local, std::span<const placement> where, const operands<T>& x, saved<T>* = nullptr) {
-            const int size = comm_.size(), rank = comm_.rank();
-            const auto memory = local.how.memory;
-            const keys_of<T> keys{where, x};
-            kv_parcel<T> here(keys.largest(), memory), arriving(keys.largest(), memory);
-            keys.shape(here, rank);
-            here.fill(x.k, x.v);
-
-            const block<const T> q{x.q, where[static_cast<std::size_t>(rank)].queries};
-            partial<accumulator_t<T>> seen(x.out.shape(), memory);
-            for (int step = 0; step < size; ++step) {
-                request_t<C> travelling;
-                if (step + 1 < size) {
-                    keys.shape(arriving, rank - step - 1);
-                    travelling = pass_on(here, arriving);
-                }
-                const key_block<T> block = here.block(); // of rank r - step
-                local.fold(q, std::span(&block, 1), seen, travelling);
-                travelling.wait();
-                std::swap(here, arriving);
-            }
-            local.template finish<T>(seen, q.at, x);
+            const auto go = [&](const plan::ring_schedule& schedule, auto cargo) {
+                detail::travel(comm_, schedule, cargo);
+                cargo.finish();
+            };
+            scheduled(local, where, x, plan::pass::forward, [&](const plan::ring_schedule& s, ring_passing what) {
+                if (what == ring_passing::keys)
+                    go(s, detail::forward_with_keys<T, Local>(local, where, x, comm_.rank()));
+                else
+                    go(s, detail::forward_with_queries<T, Local>(local, where, x, comm_.rank()));
+            });
         }
 
-        /// K, V travel as in forward. The gradients of a block start at the rank after its owner's, follow it a step behind,
-        /// and come home after the last step; each rank adds its part. The owner's own part never leaves.
         template <element T, class Local>
         void backward(const Local& local, std::span<const placement> where, const operands<T>& x, const gradients<T>& g,
                       const saved<T>&) {
-            using A = accumulator_t<T>;
-            const int size = comm_.size(), rank = comm_.rank();
-            const auto memory = local.how.memory;
-            const keys_of<T> keys{where, x};
-            kv_parcel<T> here(keys.largest(), memory), arriving(keys.largest(), memory);
-            keys.shape(here, rank);
-            here.fill(x.k, x.v);
-            const std::size_t room = size == 1 ? 0 : keys.template largest<A>();
-            kv_parcel<A> mine(room, memory), sent(room, memory), arrived(room, memory); // gradients of one block
-
-            const block<const T> q{x.q, where[static_cast<std::size_t>(rank)].queries};
-            for (int step = 0; step < size; ++step) {
-                outstanding<C> travelling;
-                if (step + 1 < size) {
-                    keys.shape(arriving, rank - step - 1);
-                    travelling.add(pass_on(here, arriving));
-                }
-                if (step >= 2) {
-                    keys.shape(arrived, rank - step);
-                    travelling.add(pass_on(sent, arrived));
-                }
-                key_gradients<A> dkv{g.dk, g.dv};
-                if (step > 0) {
-                    keys.shape(mine, rank - step);
-                    mine.clear();
-                    dkv = {mine.k(), mine.v()};
-                }
-                const key_block<T> block = here.block(); // of rank r - step
-                local.fold_back(q, g.rows, std::span(&block, 1), g.dq, std::span(&dkv, 1), travelling);
-                travelling.wait();
-                if (step >= 2) mine.add(arrived);
-                std::swap(here, arriving);
-                std::swap(sent, mine);
-            }
-            if (size > 1) {
-                keys.shape(arrived, rank);
-                pass_on(sent, arrived).wait();
-                accumulate(arrived.k(), g.dk);
-                accumulate(arrived.v(), g.dv);
-            }
+            const auto go = [&](const plan::ring_schedule& schedule, auto cargo) {
+                detail::travel(comm_, schedule, cargo);
+            };
+            scheduled(local, where, x, plan::pass::backward, [&](const plan::ring_schedule& s, ring_passing what) {
+                if (what == ring_passing::keys)
+                    go(s, detail::backward_with_keys<T, Local>(local, where, x, g, comm_.rank()));
+                else
+                    go(s, detail::backward_with_queries<T, Local>(local, where, x, g, comm_.rank()));
+            });
         }
 
     private:
-        /// The shapes of everyone's keys.
-        template <element T>
-        struct keys_of {
-            std::span<const placement> where;
-            const operands<T>& x;
-
-            [[nodiscard]] const origin& of(int rank) const {
-                const int size = static_cast<int>(where.size());
-                return where[static_cast<std::size_t>((rank + size) % size)].keys;
-            }
-            template <element E>
-            void shape(kv_parcel<E>& parcel, int rank) const {
-                parcel.shape(of(rank), x.k.shape().batch, x.k.shape().dim, x.v.shape().dim);
-            }
-            /// Bytes of the largest block of K, V in elements of E.
-            template <element E = T>
-            [[nodiscard]] std::size_t largest() const {
-                std::size_t most = 0;
-                for (const placement& p : where)
-                    most = std::max(most,
-                                    kv_parcel<E>::bytes(p.keys, x.k.shape().batch, x.k.shape().dim, x.v.shape().dim));
-                return most;
-            }
-        };
-
-        /// To the next rank, from the one before.
-        template <element E>
-        [[nodiscard]] request_t<C> pass_on(const kv_parcel<E>& out, kv_parcel<E>& in) {
-            const int size = comm_.size(), rank = comm_.rank();
-            return comm_.exchange(out.out(), (rank + 1) % size, in.in(), (rank - 1 + size) % size);
+        /// Calls run(schedule, keys or queries).
+        template <element T, class Local, class Run>
+        void scheduled(const Local& local, std::span<const placement> where, const operands<T>& x, plan::pass of,
+                       const Run& run) const {
+            const auto sees = [&](const origin& q, const origin& k) { return local.sees(q, k); };
+            const auto unpriced = [](const extents&, const extents&, std::span<const positions>) {
+                return std::size_t{0};
+            };
+            const plan::problem p{.batch = x.q.shape().batch,
+                                  .dim = x.q.shape().dim,
+                                  .dim_v = x.v.shape().dim,
+                                  .group = local.how.group,
+                                  .element_bytes = element_traits<T>::wire_bytes,
+                                  .accumulator_bytes = element_traits<accumulator_t<T>>::wire_bytes,
+                                  .where = where,
+                                  .kernel_bytes = unpriced,
+                                  .sees = sees};
+            const ring_passing what = plan::ring_choice(p, route_, passing_, of);
+            run(plan::ring_schedule(p, route_, what), what);
         }
 
         C comm_;
+        ring_route route_;
+        ring_passing passing_;
     };
 
     template <communicator C>
     [[nodiscard]] bound<C> on(C& comm) const {
-        return bound<C>(comm);
+        check(comm.size());
+        return {comm, *this};
     }
-    void check(int) const {}
-    [[nodiscard]] plan::cost predict(const plan::problem& p, int rank) const { return plan::ring_cost(p, rank); }
-    [[nodiscard]] std::string name() const { return "ring"; }
+    void check(int size) const {
+        route.check(size);
+        if (passing != ring_passing::keys && route != ring_route::one_way())
+            throw refusal(name() + ": queries travel one way: allowed are ring:pass=q and ring:pass=auto, or ring:" +
+                          route.name());
+    }
+    [[nodiscard]] plan::cost predict(const plan::problem& p, int rank) const {
+        return plan::ring_cost(p, rank, route, passing, plan::pass::forward);
+    }
+    [[nodiscard]] plan::cost predict_backward(const plan::problem& p, int rank) const {
+        return plan::ring_cost(p, rank, route, passing, plan::pass::backward);
+    }
+    /// "ring", "ring:bidirectional", "ring:double=4", "ring:pass=q", "ring:pass=auto"
+    [[nodiscard]] std::string name() const {
+        std::string text = "ring";
+        if (route != ring_route::one_way()) text += ":" + route.name();
+        if (passing != ring_passing::keys) text += passing == ring_passing::queries ? ":pass=q" : ":pass=auto";
+        return text;
+    }
 };
 static_assert(strategy<ring>);
 
