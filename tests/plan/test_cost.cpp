@@ -54,6 +54,16 @@ TEST_CASE("cost formulas are the closed forms") {
         CHECK(cost_of(ring{}, s, true).bytes == 2 * n * s.k() * m);
         CHECK(cost_of(ring{}, s, true).messages == m);
         CHECK(cost_of(ring{}, s, true).rounds == m);
+        const auto both_ways = cost_of(ring{ring_route::bidirectional()}, s, true);
+        CHECK(both_ways.bytes == 2 * n * s.k() * m);
+        CHECK(both_ways.rounds == (m + 1) / 2);
+        const auto in_pairs = cost_of(ring{ring_route::double_ring(2)}, s, true);
+        CHECK(in_pairs.bytes == 2 * n * s.k() * m);
+        CHECK(in_pairs.rounds == m);
+        const auto queries = cost_of(ring{.passing = ring_passing::queries}, s, true);
+        CHECK(queries.bytes == n * s.h() * m + 1000 * n * m * (s.h() + s.H));
+        CHECK(queries.messages == 2 * m);
+        CHECK(queries.rounds == (m == 1 ? 2 : m + 2));
         CHECK(cost_of(all_gather{}, s, true).bytes == 2 * n * s.k() * m);
         CHECK(cost_of(all_gather{}, s, true).rounds == m);
         for (const std::size_t c : std::vector<std::size_t>{1, 2, 3}) {

@@ -54,7 +54,13 @@ TEST_CASE("backward sends what the formulas say") {
     for (const std::size_t P : {std::size_t{2}, std::size_t{4}}) {
         const std::size_t m = P - 1, k = 4 * d;
         for (const saving save : {saving::keep, saving::resend})
-            check(ring{}, P, 4, save, true, 2 * n * k * m * (e + a), m + (m >= 2 ? 2 : 1));
+            for (const ring& how : {ring{}, ring{ring_route::double_ring(2)}})
+                check(how, P, 4, save, true, 2 * n * k * m * (e + a), m + (m >= 2 ? 2 : 1));
+        const std::size_t hops = (m + 1) / 2;
+        check(ring{ring_route::bidirectional()}, P, 4, saving::keep, false, 2 * n * k * m * (e + a),
+              hops + (hops >= 2 ? 2 : 1));
+        check(ring{.passing = ring_passing::queries}, P, 4, saving::keep, true,
+              2 * n * h * m * e + (2 * n * H * m + n * h * m) * a, m + (m >= 2 ? 2 : 1));
         check(all_gather{}, P, 4, saving::keep, false, 2 * n * k * m * a, m);
         check(all_gather{}, P, 4, saving::resend, true, 2 * n * k * m * (a + e), 2 * m);
         check(all_gather{2}, P, 4, saving::keep, false, n * k * m * e + 2 * n * k * m * a, (m + 1) / 2 + m);

@@ -51,8 +51,15 @@ void check(const Strategy& strategy, index_t rows) {
         const auto no_scratch = [](const extents&, const extents&, std::span<const positions>) {
             return std::size_t{0};
         };
-        const auto predicted =
-            strategy.predict({1, dim, dim, heads / kv_heads, 2, 4, true, where, no_scratch}, world.rank());
+        const auto predicted = strategy.predict(plan::problem{.batch = 1,
+                                                              .dim = dim,
+                                                              .dim_v = dim,
+                                                              .group = heads / kv_heads,
+                                                              .element_bytes = 2,
+                                                              .accumulator_bytes = 4,
+                                                              .where = where,
+                                                              .kernel_bytes = no_scratch},
+                                                world.rank());
         static std::mutex mutex;
         const std::lock_guard lock(mutex);
         CHECK(static_cast<std::size_t>(counted->payload().bytes) == predicted.bytes);
@@ -67,6 +74,9 @@ void check(const Strategy& strategy, index_t rows) {
 TEST_CASE("ghosts cost what real elements cost on the wire, and nothing in memory") {
     for (const index_t rows : {index_t{37}, index_t{1'000'000'007}}) {
         check(ring{}, rows);
+        check(ring{ring_route::bidirectional()}, rows);
+        check(ring{ring_route::double_ring(2)}, rows);
+        check(ring{.passing = ring_passing::queries}, rows);
         check(all_gather{}, rows);
         check(all_gather{2}, rows);
         check(tree{}, rows);
