@@ -10,6 +10,7 @@
 #include <seqpar/kernel/flash/row_tile.hpp>
 #include <seqpar/kernel/flash/scratch.hpp>
 #include <seqpar/kernel/kernel.hpp>
+#include <seqpar/score/parts.hpp>
 
 #include <algorithm>
 #include <array>
@@ -58,6 +59,7 @@ struct flash {
                  partial<accumulator_t<T>>& into) const {
         using A = accumulator_t<T>;
         check();
+        refuse_changes(s);
         if (keys.empty()) return;
         const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
         std::vector<positions> sources;
@@ -119,6 +121,7 @@ struct flash {
                   std::span<const key_gradients<accumulator_t<T>>> dkv) const {
         using A = accumulator_t<T>;
         check();
+        refuse_changes(s);
         if (keys.empty()) return;
         const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
         std::vector<positions> sources;
@@ -147,6 +150,14 @@ struct flash {
     }
 
 private:
+    template <score S>
+    static void refuse_changes(const S& s) {
+        if (changes_values(s))
+            throw refusal(detail::concat("flash does not compute ", s.name(),
+                                         ", which changes values: allowed are scores ",
+                                         "that only hide keys; the kernel that computes all of them is reference"));
+    }
+
     /// Vector multiply-adds between two calls of the progress hook: 20 to 200 microseconds.
     static constexpr index_t report_after = 1 << 18;
 
