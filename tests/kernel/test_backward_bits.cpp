@@ -354,7 +354,7 @@ TEST_CASE("backward_workspace_bytes is the sum of its parts") {
             const index_t lanes = set == instruction_set::avx512 ? 16 : set == instruction_set::avx2 ? 8 : 4;
             const index_t kc = padded(33, lanes), vc = padded(50, lanes), rows = 96; // 70 in tiles of 48
             const index_t head = 2 * padded(rows * kc * 4, 64) + padded(rows * vc * 4, 64) + 2 * padded(rows * 4, 64) +
-                                 2 * 64 + padded(3 * 8, 64);
+                                 padded(rows * 8, 64) + 2 * 64 + padded(3 * 8, 64);
             const index_t worker = padded(96 * 33 * 4, 64) + padded(96 * 50 * 4, 64) + 2 * padded(96 * kc * 4, 64) +
                                    padded(96 * vc * 4, 64) + 2 * 48 * 96 * 4;
             const index_t at_once = std::array<index_t, 4>{0, 1, 3, 4}[static_cast<std::size_t>(workers)];

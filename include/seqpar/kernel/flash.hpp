@@ -59,7 +59,6 @@ struct flash {
                  partial<accumulator_t<T>>& into) const {
         using A = accumulator_t<T>;
         check();
-        refuse_changes(s);
         if (keys.empty()) return;
         const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
         std::vector<positions> sources;
@@ -115,13 +114,12 @@ struct flash {
 
     /// As `kernel` says: five products for each pair of tiles that the score lets be seen, however many workers there
     /// are. Throws `refusal` as check() does. What a row may not see adds exactly nothing, NaN and infinity included.
-    template <real_element T, score S>
+    template <real_element T, differentiable_score S>
     void backward(const context& how, const block<const T>& q, const row_gradients<T>& rows,
                   std::span<const key_block<T>> keys, const S& s, const tensor_view<accumulator_t<T>>& dq,
                   std::span<const key_gradients<accumulator_t<T>>> dkv) const {
         using A = accumulator_t<T>;
         check();
-        refuse_changes(s);
         if (keys.empty()) return;
         const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
         std::vector<positions> sources;
@@ -150,14 +148,6 @@ struct flash {
     }
 
 private:
-    template <score S>
-    static void refuse_changes(const S& s) {
-        if (changes_values(s))
-            throw refusal(detail::concat("flash does not compute ", s.name(),
-                                         ", which changes values: allowed are scores ",
-                                         "that only hide keys; the kernel that computes all of them is reference"));
-    }
-
     /// Vector multiply-adds between two calls of the progress hook: 20 to 200 microseconds.
     static constexpr index_t report_after = 1 << 18;
 
@@ -198,8 +188,10 @@ private:
                       blocks = report_after / std::max(index_t{1}, panel_work) / block_panels(width);
         const index_t step = std::max(index_t{1}, blocks) * block_panels(width);
 
+        const bool changed = changes_values(s);
+        const A scale = static_cast<A>(changed ? how.scale : how.scale * std::numbers::log2e);
         bool started = false;
-        flash_detail::tile_view seen;
+        flash_detail::tile_view<flash_detail::tile_rows> seen;
         seen.rows = rows;
         for (std::size_t r = 0; r < plan.runs().size(); ++r) {
             const run& k = plan.runs()[r];
@@ -208,20 +200,18 @@ private:
             if (cover == coverage::full) {
                 seen.see_all(k.count);
             } else {
-                for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) {
-                    const interval sight = s.visible(how.n, at[i], k) & interval{0, k.count};
-                    seen.first[i] = sight.empty() ? 0 : sight.first;
-                    seen.last[i] = sight.empty() ? 0 : sight.last;
-                }
+                for (index_t i = 0; i < rows; ++i)
+                    seen.set(i, s.visible(how.n, at[static_cast<std::size_t>(i)], k), k.count);
                 seen.summarise(k.count);
             }
             if (seen.any_first >= seen.any_last) continue;
-            if (!started) tile.start(q.view, scale_of<A>(how), into, b, row, h);
+            if (!started) tile.start(q.view, scale, into, b, row, h);
             started = true;
+            const flash_detail::changes_of<A, S> changes(s, how.n, b, q.at.heads.first + h, at.data(), k);
             const index_t end = (seen.any_last + width - 1) / width;
             for (index_t begin = seen.any_first / width; begin < end;) {
                 const index_t stop = std::min(begin / step * step + step, end);
-                tile.fold(panels, plan.first_panel(r), seen, begin, stop);
+                tile.fold(panels, plan.first_panel(r), seen, begin, stop, changed ? &changes : nullptr);
                 report();
                 begin = stop;
             }
@@ -231,11 +221,6 @@ private:
 
     [[nodiscard]] static constexpr index_t block_panels(index_t width) noexcept {
         return flash_detail::block_keys / width;
-    }
-
-    template <class A>
-    [[nodiscard]] static A scale_of(const context& how) noexcept {
-        return static_cast<A>(how.scale * std::numbers::log2e);
     }
 };
 static_assert(kernel<flash> && kernel<flash, double> && kernel<flash, bfloat16>);

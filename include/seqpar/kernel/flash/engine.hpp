@@ -13,7 +13,9 @@ struct engine {
     index_t panel_keys; ///< keys of a panel of k
     index_t group_rows; ///< rows of a group of q
     void (*fold)(const tile<A>&, const stretch<A>&);
-    void (*key_gradients)(const gradient_tile<A>&); ///< P, dS, dk, dv
+    void (*fold_changed)(const tile<A>&, const stretch<A>&); ///< where the score changes values
+    void (*key_gradients)(const gradient_tile<A>&);          ///< P, dS, dk, dv
+    void (*key_gradients_changed)(const gradient_tile<A>&);
     void (*row_gradients)(const gradient_tile<A>&); ///< then dq
 };
 
@@ -23,8 +25,10 @@ template <class Target, class A>
     return {S::lanes,
             S::panel_keys,
             S::score_rows,
-            &Target::template fold<A>,
-            &Target::template key_gradients<A>,
+            &Target::template fold<false, A>,
+            &Target::template fold<true, A>,
+            &Target::template key_gradients<false, A>,
+            &Target::template key_gradients<true, A>,
             &Target::template row_gradients<A>};
 }
 
@@ -38,13 +42,13 @@ struct baseline_target {
     template <class A>
     using simd_of = simd<A, 16, 4, 2>;
 #endif
-    template <class A>
+    template <bool Changes, class A>
     static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<baseline_target>(t, s);
+        fold_panels<baseline_target, Changes>(t, s);
     }
-    template <class A>
+    template <bool Changes, class A>
     static void key_gradients(const gradient_tile<A>& t) {
-        add_key_gradients<baseline_target>(t);
+        add_key_gradients<baseline_target, Changes>(t);
     }
     template <class A>
     static void row_gradients(const gradient_tile<A>& t) {
@@ -62,13 +66,13 @@ struct avx2_target {
     template <class A>
     using simd_of = simd<A, 32, 4, 2>;
 
-    template <class A>
+    template <bool Changes, class A>
     [[gnu::target("avx2,fma")]] static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<avx2_target>(t, s);
+        fold_panels<avx2_target, Changes>(t, s);
     }
-    template <class A>
+    template <bool Changes, class A>
     [[gnu::target("avx2,fma")]] static void key_gradients(const gradient_tile<A>& t) {
-        add_key_gradients<avx2_target>(t);
+        add_key_gradients<avx2_target, Changes>(t);
     }
     template <class A>
     [[gnu::target("avx2,fma")]] static void row_gradients(const gradient_tile<A>& t) {
@@ -85,13 +89,13 @@ struct avx512_target {
     template <class A>
     using simd_of = simd<A, 64, 8, 4>;
 
-    template <class A>
+    template <bool Changes, class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<avx512_target>(t, s);
+        fold_panels<avx512_target, Changes>(t, s);
     }
-    template <class A>
+    template <bool Changes, class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void key_gradients(const gradient_tile<A>& t) {
-        add_key_gradients<avx512_target>(t);
+        add_key_gradients<avx512_target, Changes>(t);
     }
     template <class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void row_gradients(const gradient_tile<A>& t) {

@@ -1,42 +1,27 @@
 #pragma once
 
 #include <seqpar/kernel/flash/exp2.hpp>
+#include <seqpar/kernel/flash/products.hpp>
 #include <seqpar/kernel/flash/simd.hpp>
 #include <seqpar/kernel/flash/tile.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 namespace seqpar::flash_detail {
 
-/// Scores of a group of rows with a panel of keys: x[r][j] = q_r . k_j, -inf where `Masked` and not first[r] <= j <
-/// last[r]. q: [dim][R], k: [dim][panel_keys], x: rows block_keys apart. Tells whether some row must raise its
-/// reference.
+/// Scores of a group of rows with a panel of keys go to memory: x[r][j], -inf where `Masked` and not first[r] <= j <
+/// last[r], rows block_keys apart. Tells whether some row must raise its reference.
 template <class S, bool Masked>
-[[gnu::always_inline]] inline bool
-score_panel(const typename S::value_type* q, const typename S::value_type* k, index_t dim, typename S::value_type* x,
-            const typename S::value_type* reference, const typename S::value_type* first,
-            const typename S::value_type* last) {
+[[gnu::always_inline]] inline bool store_scores(const typename S::vector (&tile)[S::score_rows][S::score_vectors],
+                                                typename S::value_type* x, const typename S::value_type* reference,
+                                                const typename S::value_type* first,
+                                                const typename S::value_type* last) {
     using A = typename S::value_type;
     using vector = typename S::vector;
     constexpr int R = S::score_rows, C = S::score_vectors, W = S::lanes;
-
-    vector tile[R][C] = {};
-    for (index_t d = 0; d < dim; ++d) {
-        vector key[C];
-#pragma GCC unroll 3
-        for (int c = 0; c < C; ++c) key[c] = load<S>(k + d * S::panel_keys + c * W);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            const vector query = q[d * R + r] - vector{};
-#pragma GCC unroll 3
-            for (int c = 0; c < C; ++c) tile[r][c] += query * key[c];
-        }
-    }
-
-    vector lane;
-    count_up<S>(lane);
     vector excess = std::numeric_limits<A>::lowest() - vector{};
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -47,8 +32,8 @@ score_panel(const typename S::value_type* q, const typename S::value_type* k, in
             if constexpr (Masked) {
                 // Bit by bit: of two nested ?: g++ 12 makes scalar code.
                 using bits = typename S::bits;
-                const vector j = lane + (static_cast<A>(c * W) - vector{});
-                const bits seen = (bits)(j >= (first[r] - vector{})) & (bits)(j < (last[r] - vector{}));
+                bits seen;
+                lanes_between<S>(c * W, first[r], last[r], seen);
                 const vector hidden = -std::numeric_limits<A>::infinity() - vector{};
                 score = (vector)(((bits)score & seen) | ((bits)hidden & ~seen));
             }
@@ -59,6 +44,32 @@ score_panel(const typename S::value_type* q, const typename S::value_type* k, in
         }
     }
     return any_above<S>(excess, static_cast<A>(lazy_threshold));
+}
+
+/// x[r][j] = q_r . k_j. q: [dim][R], k: [dim][panel_keys].
+template <class S, bool Masked>
+[[gnu::always_inline]] inline bool
+score_panel(const typename S::value_type* q, const typename S::value_type* k, index_t dim, typename S::value_type* x,
+            const typename S::value_type* reference, const typename S::value_type* first,
+            const typename S::value_type* last) {
+    typename S::vector tile[S::score_rows][S::score_vectors];
+    multiply_panel<S>(q, 1, S::score_rows, k, dim, tile);
+    return store_scores<S, Masked>(tile, x, reference, first, last);
+}
+
+/// The same of what the score has made of them, in x, as exponents of e: they become exponents of 2.
+template <class S>
+[[gnu::always_inline]] inline bool rescale_panel(typename S::value_type* x, const typename S::value_type* reference,
+                                                 const typename S::value_type* first,
+                                                 const typename S::value_type* last) {
+    using A = typename S::value_type;
+    constexpr int R = S::score_rows, C = S::score_vectors, W = S::lanes;
+    typename S::vector tile[R][C];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+        for (int c = 0; c < C; ++c) tile[r][c] = load<S>(x + r * block_keys + c * W) * std::numbers::log2e_v<A>;
+    return store_scores<S, true>(tile, x, reference, first, last);
 }
 
 /// Gives the rows of a group whose scores exceed their reference by too much a new one: their maximum in the panel.
@@ -108,75 +119,59 @@ template <class S>
     }
 }
 
-/// acc[r][.] += sum_j p[r][j] v[j][.] for 6 rows and `Vectors` vectors of columns, one key after the other: how keys
-/// are grouped into calls does not change a bit.
-template <class S, int Vectors>
-[[gnu::always_inline]] inline void add_values(const typename S::value_type* p, const typename S::value_type* v,
-                                              index_t keys, index_t columns, typename S::value_type* acc) {
-    using vector = typename S::vector;
-    constexpr int R = S::value_rows, W = S::lanes;
-    vector tile[R][Vectors];
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-        for (int c = 0; c < Vectors; ++c) tile[r][c] = load<S>(acc + r * columns + c * W);
-    for (index_t j = 0; j < keys; ++j) {
-        vector value[Vectors];
-#pragma GCC unroll 4
-        for (int c = 0; c < Vectors; ++c) value[c] = load<S>(v + j * columns + c * W);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; ++r) {
-            const vector weight = p[r * block_keys + j] - vector{};
-#pragma GCC unroll 4
-            for (int c = 0; c < Vectors; ++c) tile[r][c] += weight * value[c];
-        }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-        for (int c = 0; c < Vectors; ++c) store<S>(acc + r * columns + c * W) = tile[r][c];
-}
-
-/// add_values for all rows of the tile, `Vectors` vectors of columns from column `at`.
-template <class S, int Vectors>
-[[gnu::always_inline]] inline void add_columns(const tile<typename S::value_type>& t, const typename S::value_type* p,
-                                               const typename S::value_type* v, index_t keys, index_t at) {
-    for (index_t r = 0; r < t.rows; r += S::value_rows)
-        add_values<S, Vectors>(p + r * block_keys, v + at, keys, t.columns, t.acc + r * t.columns + at);
-}
-
-/// acc += p v for `keys` keys. p: [tile_rows][block_keys] from the first of them on, v: [keys][columns].
-template <class S>
-[[gnu::always_inline]] inline void add_keys(const tile<typename S::value_type>& t, const typename S::value_type* p,
-                                            const typename S::value_type* v, index_t keys) {
-    constexpr index_t W = S::lanes, most = S::value_vectors * W;
-    index_t at = 0;
-    for (; at + most <= t.columns; at += most) add_columns<S, S::value_vectors>(t, p, v, keys, at);
-    const index_t left = (t.columns - at) / W;
-    if constexpr (S::value_vectors > 3) {
-        if (left == 3) add_columns<S, 3>(t, p, v, keys, at);
-    }
-    if constexpr (S::value_vectors > 2) {
-        if (left == 2) add_columns<S, 2>(t, p, v, keys, at);
-    }
-    if (left == 1) add_columns<S, 1>(t, p, v, keys, at);
-}
-
-/// add_keys for a masked panel in which some v is not finite: what a row does not see must not be multiplied even by
-/// zero. The same operations in the same order for what it sees.
-template <class S>
+/// acc += p v for a panel in which some v is not finite: what a row does not see must not be multiplied even by zero,
+/// nor, where the score `Changes` values, what has no weight. The same operations in the same order for the others.
+template <class S, bool Changes>
 [[gnu::always_inline]] inline void add_visible_keys(const tile<typename S::value_type>& t,
                                                     const typename S::value_type* p, const typename S::value_type* v,
                                                     index_t first_of_panel) {
-    using vector = typename S::vector;
     for (index_t r = 0; r < t.rows; ++r) {
         const index_t begin = std::max(t.first[r] - first_of_panel, index_t{0});
         const index_t end = std::min(t.last[r] - first_of_panel, index_t{S::panel_keys});
         for (index_t j = begin; j < end; ++j) {
-            const vector weight = p[r * block_keys + j] - vector{};
-            for (index_t d = 0; d < t.columns; d += S::lanes)
-                store<S>(t.acc + r * t.columns + d) += weight * load<S>(v + j * t.columns + d);
+            const typename S::value_type weight = p[r * block_keys + j];
+            if (Changes && weight == 0) continue;
+            add_row<S>(weight, v + j * t.columns, t.columns, t.acc + r * t.columns);
         }
+    }
+}
+
+/// What a row sees of the keys of panels [p0, p1), as keys of the run.
+template <class S>
+[[nodiscard]] [[gnu::always_inline]] inline interval seen_of_panels(const tile<typename S::value_type>& t, index_t row,
+                                                                    index_t p0, index_t p1) {
+    return {std::max(t.first[row], p0 * S::panel_keys), std::min(t.last[row], p1 * S::panel_keys)};
+}
+
+/// The scores of panels [p0, p1), as exponents of e, where the score changes values. p: that of key `base` of the run.
+template <class S>
+[[gnu::always_inline]] inline void change_scores(const tile<typename S::value_type>& t,
+                                                 const stretch<typename S::value_type>& s, index_t p0, index_t p1,
+                                                 index_t base) {
+    constexpr index_t R = S::score_rows, keys = S::panel_keys;
+    for (index_t panel = p0; panel < p1; ++panel)
+        for (index_t r = 0; r < t.rows; r += R)
+            store_products<S>(t.q + r * t.dim, 1, R, s.k + panel * keys * t.dim, t.dim,
+                              t.p + r * block_keys + panel * keys - base, block_keys);
+    for (index_t r = 0; r < t.rows; ++r) {
+        const interval seen = seen_of_panels<S>(t, r, p0, p1);
+        if (!seen.empty())
+            t.changes->modify(r, seen.first, seen.last, t.p + r * block_keys + seen.first - base, nullptr);
+    }
+}
+
+/// Multiplies the weights of panels [p0, p1), which are in the sums by now, by what the score drops or keeps of them.
+template <class S>
+[[gnu::always_inline]] inline void drop_weights(const tile<typename S::value_type>& t, index_t p0, index_t p1,
+                                                index_t base) {
+    using A = typename S::value_type;
+    A z[block_keys];
+    for (index_t r = 0; r < t.rows; ++r) {
+        const interval seen = seen_of_panels<S>(t, r, p0, p1);
+        if (seen.empty()) continue;
+        t.changes->drop(r, seen.first, seen.last, z);
+        A* p = t.p + r * block_keys + seen.first - base;
+        for (index_t j = 0; j < seen.last - seen.first; ++j) p[j] = z[j] == 0 ? A{} : p[j] * z[j];
     }
 }
 
@@ -184,8 +179,9 @@ template <class S>
 /// reference that follows the maximum lazily.
 ///
 /// Blocks of keys are counted from the run's first panel and not from the first one that this tile sees, and a panel
-/// that is computed under a mask adds zeros: so a row gets the same bits whatever its neighbours see.
-template <class Target, class A>
+/// that is computed under a mask adds zeros: so a row gets the same bits whatever its neighbours see. Where the score
+/// `Changes` values, all panels are masked.
+template <class Target, bool Changes, class A>
 [[gnu::always_inline]] inline void fold_panels(const tile<A>& t, const stretch<A>& s) {
     using S = typename Target::template simd_of<A>;
     constexpr index_t R = S::score_rows, keys = S::panel_keys, panels = block_keys / keys;
@@ -195,8 +191,9 @@ template <class Target, class A>
     for (index_t p0 = s.begin; p0 < s.end;) {
         const index_t block = p0 / panels * panels, p1 = std::min(block + panels, s.end);
         bool hide_values = false;
+        if constexpr (Changes) change_scores<S>(t, s, p0, p1, block * keys);
         for (index_t panel = p0; panel < p1; ++panel) {
-            const bool masked = panel < s.full_begin || panel >= s.full_end;
+            const bool masked = Changes || panel < s.full_begin || panel >= s.full_end;
             hide_values |= masked && s.tainted[panel] != 0;
             const A* k = s.k + panel * keys * t.dim;
             A* p = t.p + (panel - block) * keys;
@@ -209,7 +206,10 @@ template <class Target, class A>
                         first[i] = static_cast<A>(std::clamp(t.first[r + i] - panel * keys, index_t{0}, keys));
                         last[i] = static_cast<A>(std::clamp(t.last[r + i] - panel * keys, index_t{0}, keys));
                     }
-                    raise = score_panel<S, true>(q, k, t.dim, x, t.reference + r, first, last);
+                    if constexpr (Changes)
+                        raise = rescale_panel<S>(x, t.reference + r, first, last);
+                    else
+                        raise = score_panel<S, true>(q, k, t.dim, x, t.reference + r, first, last);
                 } else {
                     raise = score_panel<S, false>(q, k, t.dim, x, t.reference + r, first, last);
                 }
@@ -220,17 +220,21 @@ template <class Target, class A>
             }
         }
 
+        if constexpr (Changes) {
+            if (t.changes->drops) drop_weights<S>(t, p0, p1, block * keys);
+        }
         if (!hide_values) {
             const index_t begin = std::max(p0 * keys, s.first_key), end = std::min(p1 * keys, s.last_key);
-            add_keys<S>(t, t.p + (begin - block * keys), s.v + begin * t.columns, end - begin);
+            add_product<S, block_keys, 1>(t.p + (begin - block * keys), s.v + begin * t.columns, end - begin, t.columns,
+                                          t.acc, 0, t.rows);
         } else {
             for (index_t panel = p0; panel < p1; ++panel) {
                 const A* p = t.p + (panel - block) * keys;
                 const A* v = s.v + panel * keys * t.columns;
-                if ((panel < s.full_begin || panel >= s.full_end) && s.tainted[panel] != 0)
-                    add_visible_keys<S>(t, p, v, panel * keys);
+                if ((Changes || panel < s.full_begin || panel >= s.full_end) && s.tainted[panel] != 0)
+                    add_visible_keys<S, Changes>(t, p, v, panel * keys);
                 else
-                    add_keys<S>(t, p, v, keys);
+                    add_product<S, block_keys, 1>(p, v, keys, t.columns, t.acc, 0, t.rows);
             }
         }
         p0 = p1;

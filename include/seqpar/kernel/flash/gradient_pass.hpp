@@ -4,9 +4,12 @@
 #include <seqpar/kernel/flash/gradient_scratch.hpp>
 #include <seqpar/kernel/flash/gradient_tile.hpp>
 #include <seqpar/kernel/flash/key_tiles.hpp>
+#include <seqpar/kernel/flash/row_changes.hpp>
+#include <seqpar/kernel/flash/tile_view.hpp>
 #include <seqpar/kernel/kernel.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstddef>
@@ -23,7 +26,7 @@ namespace seqpar::flash_detail {
 /// A worker takes a tile of keys, whose dk and dv stay in cache while it goes over all tiles of rows, from the last to
 /// the first. Its addition to a tile's dq waits for the tile of keys before it: so the sums of dq have one order whatever
 /// the number of workers, each product is made once, and workers follow each other one tile of rows apart.
-template <class T, score S>
+template <class T, differentiable_score S>
 class gradient_pass {
     using A = accumulator_t<T>;
     using scratch = gradient_scratch<A>;
@@ -33,7 +36,8 @@ public:
                   std::span<const key_block<T>> keys, const S& s, const tensor_view<A>& dq,
                   std::span<const key_gradients<A>> dkv, const key_tiles& tiles, const scratch& layout, std::byte* base)
         : code_(code), how_(how), q_(q), rows_(rows), keys_(keys), score_(s), dq_(dq), dkv_(dkv), tiles_(tiles),
-          layout_(layout), base_(base), scale_(static_cast<A>(how.scale)) {
+          layout_(layout), base_(base), scale_(static_cast<A>(how.scale)), changes_(changes_values(s)),
+          slopes_(!how.slope_gradients.empty() && slopes_of(s) > 0) {
         for (index_t t = 0; t < layout.tiles(); ++t) ranges_.push_back(range_of(t));
     }
 
@@ -127,6 +131,8 @@ private:
             add_dq(heads[static_cast<std::size_t>(item % count)], layout_.head(base_, item % count), item / count);
             report(worker);
         });
+        for (index_t n = 0; slopes_ && n < count; ++n)
+            add_slopes(heads[static_cast<std::size_t>(n)], layout_.head(base_, n));
     }
 
     /// Writes `dim` elements times `factor`, and zeros up to `columns`; false if some element is not finite.
@@ -143,7 +149,7 @@ private:
 
     void pack_rows(const head& at, const typename scratch::rows_of_head& to, index_t t) const {
         const index_t row = t * gradient_rows, kc = layout_.k_columns(), vc = layout_.v_columns();
-        const A factor = static_cast<A>(how_.scale * std::numbers::log2e);
+        const A factor = static_cast<A>(changes_ ? how_.scale : how_.scale * std::numbers::log2e);
         bool finite = true, blind = false;
         for (index_t r = row; r < row + gradient_rows; ++r) {
             const bool real = r < row + rows_in(t);
@@ -161,6 +167,7 @@ private:
             }
         }
         std::fill_n(to.dq + row * kc, gradient_rows * kc, A{});
+        std::fill_n(to.slopes + row, gradient_rows, 0.0);
         to.tainted[t] = finite ? 0 : 1;
         to.blind[t] = blind ? 1 : 0;
     }
@@ -173,6 +180,13 @@ private:
             const A* sum = from.dq + r * layout_.k_columns();
             for (index_t d = 0; d < dq_.shape().dim; ++d) to[d * dq_.step().dim] += scale_ * sum[d];
         }
+    }
+
+    /// What the rows of a head have added up for the gradient of its slope, in their order.
+    void add_slopes(const head& at, const typename scratch::rows_of_head& from) const {
+        double sum = 0;
+        for (index_t r = 0; r < q_.view.shape().seq; ++r) sum += from.slopes[r];
+        how_.slope_gradients[static_cast<std::size_t>(q_.at.heads.first + at.h)] += sum;
     }
 
     /// Keys and values of a tile in the kernel's order; false if some k is not finite.
@@ -200,10 +214,11 @@ private:
     }
 
     void add_dkv(const key_tiles::tile& k, index_t b, index_t kv_head, const typename scratch::arena& from) const {
+        const A factor = changes_ ? A{1} : std::numbers::ln2_v<A>; // q was packed with 1 / factor
         tiles_.for_each_key(k, [&](std::size_t source, index_t row, index_t key) {
             const key_gradients<A>& to = dkv_[source];
             for (index_t d = 0; d < to.dk.shape().dim; ++d)
-                *to.dk.at(b, row, kv_head, d) += std::numbers::ln2_v<A> * from.dk[key * layout_.k_columns() + d];
+                *to.dk.at(b, row, kv_head, d) += factor * from.dk[key * layout_.k_columns() + d];
             for (index_t d = 0; d < to.dv.shape().dim; ++d)
                 *to.dv.at(b, row, kv_head, d) += from.dv[key * layout_.v_columns() + d];
         });
@@ -211,25 +226,19 @@ private:
 
     /// What the rows of tile t see of the keys k; false: nothing.
     [[nodiscard]] bool look(index_t t, const key_tiles::tile& k, const typename scratch::rows_of_head& rows,
-                            gradient_view& seen) const {
+                            tile_view<gradient_rows>& seen) const {
         const coverage cover = score_.cover(how_.n, ranges_[static_cast<std::size_t>(t)], k.keys.range());
         if (cover == coverage::none) return false;
         const index_t count = k.keys.count;
-        if (cover == coverage::full) {
-            seen.first.fill(0);
-            seen.last.fill(count);
-        } else {
-            for_each_row(t, [&](index_t r, position at) {
-                const interval sight = score_.visible(how_.n, at, k.keys) & interval{0, count};
-                seen.first[static_cast<std::size_t>(r)] = sight.empty() ? 0 : sight.first;
-                seen.last[static_cast<std::size_t>(r)] = sight.empty() ? 0 : sight.last;
-            });
-        }
+        seen.rows = rows_in(t);
+        if (cover == coverage::full)
+            seen.see_all(count);
+        else
+            for_each_row(t, [&](index_t r, position at) { seen.set(r, score_.visible(how_.n, at, k.keys), count); });
         if (rows.blind[t] != 0)
-            for (std::size_t r = 0; r < static_cast<std::size_t>(rows_in(t)); ++r)
-                if (rows.lse[t * gradient_rows + static_cast<index_t>(r)] == -std::numeric_limits<A>::infinity())
-                    seen.first[r] = seen.last[r] = 0;
-        seen.summarise(rows_in(t), count);
+            for (index_t r = 0; r < seen.rows; ++r)
+                if (rows.lse[t * gradient_rows + r] == -std::numeric_limits<A>::infinity()) seen.set(r, {}, count);
+        if (cover != coverage::full || rows.blind[t] != 0) seen.summarise(count);
         return seen.any_first < seen.any_last;
     }
 
@@ -266,7 +275,7 @@ private:
         const turn order(rows.passed, n, layout_.tiles());
         bool started = false, finite = true;
         index_t work = 0; // since the last report
-        gradient_view seen;
+        tile_view<gradient_rows> seen;
         for (index_t done = 0; done < layout_.tiles(); ++done) {
             const index_t t = layout_.tiles() - 1 - done, row = t * gradient_rows;
             if (!look(t, k, rows, seen)) continue;
@@ -280,6 +289,11 @@ private:
             }
             const index_t full_begin = (seen.all_first + width - 1) / width;
             const bool all = seen.all_first == 0 && seen.all_last == k.keys.count;
+            std::array<position, gradient_rows> at_rows{};
+            if (changes_) for_each_row(t, [&](index_t r, position p) { at_rows[static_cast<std::size_t>(r)] = p; });
+            const changes_of<A, S> changes(score_, how_.n, at.b, q_.at.heads.first + at.h, at_rows.data(), k.keys,
+                                           slopes_);
+            std::array<double, gradient_rows> slopes{};
             const gradient_tile<A> tile{rows.q + row * kc,
                                         rows.dout + row * vc,
                                         rows.lse + row,
@@ -303,10 +317,14 @@ private:
                                         seen.any_last,
                                         full_begin,
                                         std::max(full_begin, seen.all_last / width),
-                                        !all && (!finite || rows.tainted[t] != 0)};
-            code_.key_gradients(tile);
+                                        (changes_ || !all) && (!finite || rows.tainted[t] != 0),
+                                        changes_ ? &changes : nullptr,
+                                        slopes.data()};
+            (changes_ ? code_.key_gradients_changed : code_.key_gradients)(tile);
             order.wait(done + 1);
             code_.row_gradients(tile);
+            for (index_t r = 0; slopes_ && r < tile.rows; ++r)
+                rows.slopes[row + r] += slopes[static_cast<std::size_t>(r)];
             order.pass(done + 1);
             work += rows_in(t) * (3 * kc + 2 * vc) * k.keys.count / code_.lanes;
             if (work < report_after) continue;
@@ -329,6 +347,7 @@ private:
     const scratch& layout_;
     std::byte* base_;
     A scale_;
+    bool changes_, slopes_;              // the score changes values; gradients of its slopes are wanted
     std::vector<position_range> ranges_; // of each tile of rows
 };
 

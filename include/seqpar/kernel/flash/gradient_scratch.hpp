@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/array_layout.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
 #include <seqpar/kernel/flash/gradient_tile.hpp>
 #include <seqpar/kernel/flash/key_tiles.hpp>
@@ -17,13 +18,13 @@ namespace seqpar::flash_detail {
 /// different kv heads only, at most batch * min(heads, kv_heads); one where there are 4 blocks of keys for each worker.
 /// O(heads at once * rows * (2 head_dim + head_dim of v) + workers * gradient_keys * (3 head_dim + 2 of v)).
 template <class A>
-class gradient_scratch {
+class gradient_scratch : public array_layout {
 public:
     static constexpr index_t blocks_per_worker = 4;
 
     gradient_scratch(const engine<A>& code, const key_tiles& keys, const extents& q, const extents& v,
                      int workers) noexcept
-        : k_columns_(padded(q.dim, code.lanes)), v_columns_(padded(v.dim, code.lanes)),
+        : k_columns_(padded_to(code.lanes, q.dim)), v_columns_(padded_to(code.lanes, v.dim)),
           tiles_((q.seq + gradient_rows - 1) / gradient_rows), blocks_(keys.count()) {
         if (q.batch * q.seq * q.heads == 0 || blocks_ == 0) return;
         const index_t wanted = workers == 1 ? 1 : (blocks_per_worker * workers + blocks_ - 1) / blocks_;
@@ -34,6 +35,7 @@ public:
         lse_ = take<A>(rows);
         delta_ = take<A>(rows);
         dq_ = take<A>(rows * k_columns_);
+        slopes_ = take<double>(rows);
         tainted_ = take<unsigned char>(tiles_);
         blind_ = take<unsigned char>(tiles_);
         passed_ = take<index_t>(blocks_);
@@ -50,7 +52,6 @@ public:
         bytes_ = worker_ + static_cast<std::size_t>(workers) * worker_bytes_;
     }
 
-    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
     [[nodiscard]] index_t heads() const noexcept { return heads_; } ///< under way at once
     [[nodiscard]] index_t tiles() const noexcept { return tiles_; } ///< of rows
     [[nodiscard]] index_t k_columns() const noexcept { return k_columns_; }
@@ -59,6 +60,7 @@ public:
     /// One head's rows, padded to full tiles.
     struct rows_of_head {
         A *q, *dout, *lse, *delta, *dq;
+        double* slopes;                 ///< [rows]: gradients by the head's slope, where they are wanted
         unsigned char *tainted, *blind; ///< [tiles]: some q or dout is not finite; some row has seen nothing
         index_t* passed;                ///< [blocks of keys]: how many tiles it has passed
     };
@@ -69,6 +71,7 @@ public:
                 at<A>(base, lse_),
                 at<A>(base, delta_),
                 at<A>(base, dq_),
+                at<double>(base, slopes_),
                 at<unsigned char>(base, tainted_),
                 at<unsigned char>(base, blind_),
                 at<index_t>(base, passed_)};
@@ -85,23 +88,9 @@ public:
     }
 
 private:
-    [[nodiscard]] static constexpr index_t padded(index_t dim, index_t lanes) noexcept {
-        return (dim + lanes - 1) / lanes * lanes;
-    }
-    template <class E>
-    [[nodiscard]] std::size_t take(index_t count) noexcept {
-        const std::size_t begin = bytes_, size = static_cast<std::size_t>(count) * sizeof(E);
-        bytes_ += (size + buffer::alignment - 1) / buffer::alignment * buffer::alignment;
-        return begin;
-    }
-    template <class E>
-    [[nodiscard]] static E* at(std::byte* base, std::size_t offset) noexcept {
-        return reinterpret_cast<E*>(base + offset);
-    }
-
     index_t k_columns_, v_columns_, tiles_, blocks_, heads_ = 0;
-    std::size_t bytes_ = 0, head_bytes_ = 0, worker_ = 0, worker_bytes_ = 0;
-    std::size_t q_ = 0, dout_ = 0, lse_ = 0, delta_ = 0, dq_ = 0, tainted_ = 0, blind_ = 0, passed_ = 0;
+    std::size_t head_bytes_ = 0, worker_ = 0, worker_bytes_ = 0;
+    std::size_t q_ = 0, dout_ = 0, lse_ = 0, delta_ = 0, dq_ = 0, slopes_ = 0, tainted_ = 0, blind_ = 0, passed_ = 0;
     std::size_t k_ = 0, v_ = 0, k_rows_ = 0, dk_ = 0, dv_ = 0, p_ = 0, ds_ = 0;
 };
 

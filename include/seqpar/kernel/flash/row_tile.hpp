@@ -5,43 +5,12 @@
 #include <seqpar/kernel/flash/engine.hpp>
 #include <seqpar/kernel/flash/scratch.hpp>
 #include <seqpar/kernel/flash/tile.hpp>
+#include <seqpar/kernel/flash/tile_view.hpp>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 
 namespace seqpar::flash_detail {
-
-/// What each row of a tile sees of one run of keys, and what all of them see.
-struct tile_view {
-    std::array<index_t, tile_rows> first{}, last{};
-    index_t rows = 0;
-    index_t any_first = 0, any_last = 0; ///< some row sees a key: only in [any_first, any_last)
-    index_t all_first = 0, all_last = 0; ///< every row sees every key of [all_first, all_last)
-
-    /// Every row sees all of `count` keys.
-    void see_all(index_t count) noexcept {
-        first.fill(0);
-        last.fill(count);
-        any_first = all_first = 0;
-        any_last = all_last = count;
-    }
-
-    /// From first[r] and last[r] of the rows, which are within a run of `count` keys or empty.
-    void summarise(index_t count) noexcept {
-        any_first = count, any_last = 0, all_first = 0, all_last = count;
-        for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
-            all_first = std::max(all_first, first[r]);
-            all_last = std::min(all_last, last[r]);
-            if (first[r] >= last[r]) continue;
-            any_first = std::min(any_first, first[r]);
-            any_last = std::max(any_last, last[r]);
-        }
-        // Rows that pad the tile see what the first one sees, so that they cost nothing; nobody reads them.
-        std::fill(first.begin() + rows, first.end(), first[0]);
-        std::fill(last.begin() + rows, last.end(), last[0]);
-    }
-};
 
 /// A tile of rows of one head on its way through the runs of keys: started from a partial, finished into it.
 template <class T, class A>
@@ -76,14 +45,26 @@ public:
         }
     }
 
-    /// Folds panels [begin, end) of a run whose first panel is `panel` of `keys`.
-    void fold(const key_panels<A>& keys, index_t panel, const tile_view& seen, index_t begin, index_t end) const {
+    /// Folds panels [begin, end) of a run whose first panel is `panel` of `keys`. changes: null, if the score changes no
+    /// values; if it does, start() was given a scale without log2 e.
+    void fold(const key_panels<A>& keys, index_t panel, const tile_view<tile_rows>& seen, index_t begin, index_t end,
+              const row_changes<A>* changes) const {
         const index_t width = code_.panel_keys;
         const index_t full_begin = (seen.all_first + width - 1) / width;
-        const tile<A> t{scratch_.q,        scratch_.p,       scratch_.acc, scratch_.sums, scratch_.reference,
-                        seen.first.data(), seen.last.data(), rows_,        dim_,          columns_};
-        code_.fold(t, {keys.k + panel * width * dim_, keys.v + panel * width * columns_, keys.tainted + panel, begin,
-                       end, full_begin, std::max(full_begin, seen.all_last / width), seen.any_first, seen.any_last});
+        const tile<A> t{scratch_.q,
+                        scratch_.p,
+                        scratch_.acc,
+                        scratch_.sums,
+                        scratch_.reference,
+                        seen.first.data(),
+                        seen.last.data(),
+                        rows_,
+                        dim_,
+                        columns_,
+                        changes};
+        (changes != nullptr ? code_.fold_changed : code_.fold)(
+            t, {keys.k + panel * width * dim_, keys.v + panel * width * columns_, keys.tainted + panel, begin, end,
+                full_begin, std::max(full_begin, seen.all_last / width), seen.any_first, seen.any_last});
     }
 
     void finish(partial<A>& into, index_t b, index_t row, index_t h) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/array_layout.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
 #include <seqpar/kernel/flash/key_panels.hpp>
 #include <seqpar/kernel/flash/tile.hpp>
@@ -13,13 +14,13 @@ namespace seqpar::flash_detail {
 /// O(keys * (head_dim of k + of v) + workers * tile_rows * (block_keys + head_dim of k + of v)), whatever the number
 /// of rows.
 template <class A>
-class flash_scratch {
+class flash_scratch : public array_layout {
 public:
     /// `rows`: the number of query rows of all heads and batch entries; without any, or without keys, nothing is
     /// needed.
     flash_scratch(const engine<A>& code, const panel_plan& plan, index_t rows, index_t dim, index_t dim_v,
                   int workers) noexcept
-        : dim_(dim), columns_((dim_v + code.lanes - 1) / code.lanes * code.lanes) {
+        : dim_(dim), columns_(padded_to(code.lanes, dim_v)) {
         if (rows == 0 || plan.panels() == 0) return;
         const index_t keys = plan.panels() * plan.panel_keys();
         k_ = take<A>(keys * dim);
@@ -35,7 +36,6 @@ public:
         bytes_ = worker_ + static_cast<std::size_t>(workers) * worker_bytes_;
     }
 
-    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
     [[nodiscard]] index_t columns() const noexcept { return columns_; }
 
     [[nodiscard]] key_panels<A> panels(std::byte* base) const noexcept {
@@ -52,19 +52,8 @@ public:
     }
 
 private:
-    template <class E>
-    [[nodiscard]] std::size_t take(index_t count) noexcept {
-        const std::size_t begin = bytes_, size = static_cast<std::size_t>(count) * sizeof(E);
-        bytes_ += (size + buffer::alignment - 1) / buffer::alignment * buffer::alignment;
-        return begin;
-    }
-    template <class E>
-    [[nodiscard]] static E* at(std::byte* base, std::size_t offset) noexcept {
-        return reinterpret_cast<E*>(base + offset);
-    }
-
     index_t dim_, columns_;
-    std::size_t bytes_ = 0, worker_ = 0, worker_bytes_ = 0;
+    std::size_t worker_ = 0, worker_bytes_ = 0;
     std::size_t k_ = 0, v_ = 0, tainted_ = 0, q_ = 0, p_ = 0, acc_ = 0, sums_ = 0, reference_ = 0;
 };
 

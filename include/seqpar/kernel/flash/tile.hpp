@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/row_changes.hpp>
 
 namespace seqpar::flash_detail {
 
@@ -15,16 +16,18 @@ inline constexpr int lazy_threshold = 10;
 /// Rows of one head, and their softmax while it is under way.
 template <class A>
 struct tile {
-    const A* q;           ///< [tile_rows / R][dim][R]: groups of R rows, transposed, times scale * log2 e
-    A* p;                 ///< [tile_rows][block_keys]: scores, then weights
-    A* acc;               ///< [tile_rows][columns]
-    A* sums;              ///< [tile_rows][lanes]: the row's sum is the sum over the lanes
+    const A* q; ///< [tile_rows / R][dim][R]: groups of R rows, transposed, times scale * log2 e; less the log2 e where
+                ///< the score changes values
+    A* p;       ///< [tile_rows][block_keys]: scores, then weights
+    A* acc;     ///< [tile_rows][columns]
+    A* sums;    ///< [tile_rows][lanes]: the row's sum is the sum over the lanes
     A* reference;         ///< [tile_rows]: exponents are relative to it. Finite, unless a score was infinite
     const index_t* first; ///< [tile_rows]: the row sees keys [first, last) of the run
     const index_t* last;
-    index_t rows;    ///< of the tile_rows, those that are real
-    index_t dim;     ///< head_dim of q and k
-    index_t columns; ///< head_dim of v, rounded up to full vectors
+    index_t rows;                  ///< of the tile_rows, those that are real
+    index_t dim;                   ///< head_dim of q and k
+    index_t columns;               ///< head_dim of v, rounded up to full vectors
+    const row_changes<A>* changes; ///< what the score does to values; null: nothing
 };
 
 /// Panels [begin, end) of one run of keys.
