@@ -19,7 +19,7 @@ if(NOT SEQPAR_OTHER_COMPILER)
 endif()
 
 set(seqpar_include_flags "-I${PROJECT_SOURCE_DIR}/include")
-foreach(component IN ITEMS xtensor mpi)
+foreach(component IN ITEMS xtensor mpi random123)
     if(TARGET seqpar::${component})
         set(directories $<TARGET_PROPERTY:seqpar::${component},INTERFACE_INCLUDE_DIRECTORIES>)
         set(definitions $<TARGET_PROPERTY:seqpar::${component},INTERFACE_COMPILE_DEFINITIONS>)

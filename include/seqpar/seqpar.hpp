@@ -1,6 +1,7 @@
 #pragma once
 
-/// All of seqpar that needs only the standard library. Optional: comm/mpi.hpp (Boost.MPI), backend/xtensor.hpp (xtensor).
+/// All of seqpar that needs only the standard library. Optional: comm/mpi.hpp (Boost.MPI), backend/xtensor.hpp (xtensor),
+/// score/dropout.hpp (Random123).
 
 #include <seqpar/attention.hpp>
 #include <seqpar/comm/metered.hpp>
@@ -16,12 +17,17 @@
 #include <seqpar/layout/contiguous.hpp>
 #include <seqpar/layout/striped.hpp>
 #include <seqpar/layout/zigzag.hpp>
+#include <seqpar/score/alibi.hpp>
 #include <seqpar/score/any_score.hpp>
+#include <seqpar/score/bias.hpp>
 #include <seqpar/score/both.hpp>
 #include <seqpar/score/causal.hpp>
 #include <seqpar/score/documents.hpp>
 #include <seqpar/score/full.hpp>
+#include <seqpar/score/score_function.hpp>
+#include <seqpar/score/sink.hpp>
 #include <seqpar/score/sliding_window.hpp>
+#include <seqpar/score/softcap.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/any_strategy.hpp>
 #include <seqpar/strategy/grid.hpp>

@@ -4,7 +4,7 @@
 #include <seqpar/core/shape.hpp>
 #include <seqpar/score/alignment.hpp>
 #include <seqpar/score/full.hpp>
-#include <seqpar/score/hash.hpp>
+#include <seqpar/score/text.hpp>
 
 #include <cmath>
 #include <cstddef>

@@ -3,7 +3,7 @@
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/shape.hpp>
 #include <seqpar/score/full.hpp>
-#include <seqpar/score/hash.hpp>
+#include <seqpar/score/text.hpp>
 
 #include <cmath>
 #include <cstddef>

@@ -2,6 +2,7 @@
 
 #include <seqpar/core/error.hpp>
 #include <seqpar/score/full.hpp>
+#include <seqpar/score/text.hpp>
 
 #include <cmath>
 #include <span>
@@ -30,7 +31,7 @@ struct softcap : full {
             if (!slope.empty()) slope[j] *= (1 - t) * (1 + t);
         }
     }
-    [[nodiscard]] std::string name() const { return detail::concat("softcap(", cap, ')'); }
+    [[nodiscard]] std::string name() const { return "softcap(" + exact_text(cap) + ')'; }
 };
 static_assert(score<softcap>);
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <bit>
+#include <charconv>
 #include <cstdint>
 #include <iomanip>
 #include <span>
@@ -15,6 +17,14 @@ namespace seqpar {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
     return z ^ (z >> 31);
+}
+
+/// A number in as few digits as tell it apart from every other.
+[[nodiscard]] inline std::string exact_text(double x) {
+    std::array<char, 32> digits{};
+    const auto [end, problem] = std::to_chars(digits.data(), digits.data() + digits.size(), x);
+    static_cast<void>(problem);
+    return {digits.data(), end};
 }
 
 /// Sixteen digits, equal for equal numbers and as good as never for others: for names.
