@@ -3,12 +3,15 @@
 /// a computation of them may be off by: what every backward of the library is held to.
 #pragma once
 
+#include "naive_score.hpp"
+
 #include <seqpar/core/tensor.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -27,38 +30,43 @@ struct gradient_rounding {
 /// Dense: [batch, seq, heads, head_dim], lse and delta [batch, Nq, heads].
 struct naive_gradients {
     std::vector<long double> out, lse, delta, dq, dk, dv;
+    std::vector<long double> dsinks, dslopes; ///< [heads], or empty
 };
 
-/// Bounds of dq, dk and dv, element by element.
+/// Bounds of the gradients, element by element.
 struct gradient_bounds {
-    std::vector<double> dq, dk, dv;
+    std::vector<double> dq, dk, dv, dsinks, dslopes;
 };
 
-/// The gradients of sum(dout out) + sum(dlse lse), and their bounds. sees(i, j): may query i see key j. dlse: of
-/// [batch, Nq, heads, 1], or a default view.
+/// The gradients of sum(dout out) + sum(dlse lse), and their bounds. dlse: of [batch, Nq, heads, 1], or a default view.
 ///
-///     P = exp(s - lse), dP = dout . v, dS = P (dP - delta), delta = sum_d dout out - dlse
-///     dq = scale dS k, dk = scale dS^T q, dv = P^T dout, the latter two summed over the query heads of a group
+///     s = score(scale q k), P = exp(s - lse), dP = z dout . v, dS = P (dP - delta), delta = sum_d dout out - dlse
+///     dq = scale s' dS k, dk = scale (s' dS)^T q, dv = (z P)^T dout, the latter two summed over the query heads of a group
+///     dsink = - sum_i exp(sink - lse) delta, dslope = - sum dS |distance|
 ///
 /// The bounds, with gamma(x) = sqrt(x) u, sigma = |scale| sum |q| |k|:
 ///
-///     eps     = gamma(d + 2) sigma + u |s - max| + 4u           of a score and its exponential
+///     eps     = what naive_score makes of gamma(d + 2) sigma, + u |s - max| + 4u      of a score and its exponential
 ///     alpha   = gamma(Nk) + 4 merges u + 4u                     of a sum over keys
-///     |d out| = sum P eps (|v| + |out|) + alpha (sum P |v| + |out|)
+///     |d out| = sum P eps (z |v| + |out|) + alpha (sum z P |v| + |out|)
 ///     |d lse| = sum P eps + alpha + 3u |lse|                    3u: it is rounded, and twice more as an exponent of 2
 ///     |d delta| = gamma(dv) sum |dout| |out| + sum |dout| (|d out| + u_out |out|) + 2u |delta|
 ///     eta     = eps + |d lse| + u |s - lse|                     of P
-///     |d dS|  = P ((eta + 3u) |dP - delta| + gamma(dv) sum |dout| |v| + |d delta|)
-///     |d dq|  = |scale| sum (|d dS| + (gamma(Nk) + 5u) |dS|) |k|
-///     |d dk|  = |scale| sum (|d dS| + (gamma(g Nq) + (5 + 2 merges) u) |dS|) |q|
-///     |d dv|  = sum P (eta + gamma(g Nq) + (2 + 2 merges) u) |dout|,       and u_store of each result
+///     |d dS|  = P ((eta + 3u) |dP - delta| + (gamma(dv) + 2u) z sum |dout| |v| + |d delta|)
+///     |d dX|  = |s'| |d dS| + |d s'| |dS|                       of dX = s' dS
+///     |d dq|  = |scale| sum (|d dX| + (gamma(Nk) + 5u) |dX|) |k|
+///     |d dk|  = |scale| sum (|d dX| + (gamma(g Nq) + (5 + 2 merges) u) |dX|) |q|
+///     |d dv|  = sum z P (eta + gamma(g Nq) + (4 + 2 merges) u) |dout|,       and u_store of each result
+///     |d dslope| = sum (|d dS| + 2u |dS|) |distance|,  |d dsink| = sum exp(sink - lse) ((|d lse| + 4u) |delta| + |d delta|),
+///                  both summed in double and rounded once
 ///
-/// P is off by `tiny` at least. 5u: the scale is rounded, applied in two factors, and the product added. Where lse and
-/// delta are given, |d lse| = 3u |lse| and |d delta| = 2u |delta|.
-template <class T, class Sees>
+/// P is off by `tiny` at least. 5u: the scale is rounded, applied in two factors, and the product added. A sink has eps =
+/// u |sink - max| + 4u. Where lse and delta are given, |d lse| = 3u |lse| and |d delta| = 2u |delta|.
+template <class T>
 void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k, const tensor_view<const T>& v,
                     const tensor_view<const T>& dout, const tensor_view<const double>& dlse, double scale,
-                    const Sees& sees, const gradient_rounding& round, naive_gradients& want, gradient_bounds& bounds) {
+                    const naive_score& score, const gradient_rounding& round, naive_gradients& want,
+                    gradient_bounds& bounds) {
     using real = long double;
     const extents e = q.shape();
     const index_t keys = k.shape().seq, kv_heads = k.shape().heads, dim_v = v.shape().dim, group = e.heads / kv_heads;
@@ -67,48 +75,58 @@ void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k
     want.dq.assign(size(e.count()), 0), bounds.dq.assign(size(e.count()), 0);
     want.dk.assign(size(k.shape().count()), 0), bounds.dk.assign(size(k.shape().count()), 0);
     want.dv.assign(size(v.shape().count()), 0), bounds.dv.assign(size(v.shape().count()), 0);
+    want.dsinks.assign(score.sinks.size(), 0), bounds.dsinks.assign(score.sinks.size(), 0);
+    want.dslopes.assign(score.slopes.size(), 0), bounds.dslopes.assign(score.slopes.size(), 0);
+    constexpr real infinity = std::numeric_limits<real>::infinity();
     const double u = round.u;
     const auto gamma = [u](index_t n) { return std::sqrt(static_cast<double>(n)) * u; };
     const auto magnitude = [](real x) { return static_cast<double>(std::abs(x)); };
     const double size_of_scale = std::abs(scale), merges = round.merges;
 
-    std::vector<real> s(size(keys)), p(size(keys)), dp(size(keys)), out(size(dim_v));
-    std::vector<double> sigma(size(keys)), dp_size(size(keys)), out_size(size(dim_v)), out_bound(size(dim_v));
+    std::vector<real> p(size(keys)), dp(size(keys)), out(size(dim_v));
+    std::vector<naive_pair> s(size(keys));
+    std::vector<double> z(size(keys)), dp_size(size(keys)), out_size(size(dim_v)), out_bound(size(dim_v));
     for (index_t b = 0; b < e.batch; ++b)
         for (index_t i = 0; i < e.seq; ++i)
             for (index_t h = 0; h < e.heads; ++h) {
                 const index_t g = h / group;
-                real max = -std::numeric_limits<real>::infinity(), sum = 0;
+                const real sink = score.sink(h);
+                real max = sink, sum = 0;
                 for (index_t j = 0; j < keys; ++j) {
                     const std::size_t n = size(j);
-                    s[n] = -std::numeric_limits<real>::infinity(), sigma[n] = 0, dp[n] = 0, dp_size[n] = 0;
-                    if (!sees(i, j)) continue;
-                    s[n] = 0;
+                    dp[n] = 0, dp_size[n] = 0;
+                    real dot = 0;
+                    double sigma = 0;
                     for (index_t d = 0; d < e.dim; ++d) {
                         const real x = scale * static_cast<real>(q(b, i, h, d)) * static_cast<real>(k(b, j, g, d));
-                        s[n] += x, sigma[n] += magnitude(x);
+                        dot += x, sigma += magnitude(x);
                     }
+                    s[n] = score.change(b, h, i, j, dot, gamma(e.dim + 2) * sigma, u);
+                    if (s[n].value == -infinity) continue;
+                    z[n] = score.factor(b, h, i, j);
                     for (index_t d = 0; d < dim_v; ++d) {
-                        const real x = static_cast<real>(dout(b, i, h, d)) * static_cast<real>(v(b, j, g, d));
+                        const real x = z[n] * static_cast<real>(dout(b, i, h, d)) * static_cast<real>(v(b, j, g, d));
                         dp[n] += x, dp_size[n] += magnitude(x);
                     }
-                    max = std::max(max, s[n]);
+                    max = std::max(max, s[n].value);
                 }
-                for (index_t j = 0; j < keys; ++j)
-                    if (sees(i, j)) sum += std::exp(s[size(j)] - max);
+                const auto power = [](real x, real top) { return x == -infinity ? real{0} : std::exp(x - top); };
+                const auto eps_of = [&](const naive_pair& x) { return x.error + u * magnitude(x.value - max) + 4 * u; };
+                for (const naive_pair& x : s) sum += power(x.value, max);
+                sum += power(sink, max);
                 const bool blind = sum == 0;
-                const real lse = blind ? -std::numeric_limits<real>::infinity() : max + std::log(sum);
+                const real lse = blind ? -infinity : max + std::log(sum);
                 std::fill(out.begin(), out.end(), real{0});
                 std::fill(out_size.begin(), out_size.end(), 0.0);
-                double mean_eps = 0;
+                const real of_sink = power(sink, lse);
+                double mean_eps = of_sink == 0 ? 0 : magnitude(of_sink) * (u * magnitude(sink - max) + 4 * u);
                 for (index_t j = 0; j < keys; ++j) {
                     const std::size_t n = size(j);
-                    p[n] = sees(i, j) ? std::exp(s[n] - lse) : real{0};
+                    p[n] = power(s[n].value, lse);
                     if (p[n] == 0) continue;
-                    const double eps = gamma(e.dim + 2) * sigma[n] + u * magnitude(s[n] - max) + 4 * u;
-                    mean_eps += magnitude(p[n]) * eps;
+                    mean_eps += magnitude(p[n]) * eps_of(s[n]);
                     for (index_t d = 0; d < dim_v; ++d) {
-                        const real x = p[n] * static_cast<real>(v(b, j, g, d));
+                        const real x = z[n] * p[n] * static_cast<real>(v(b, j, g, d));
                         out[size(d)] += x, out_size[size(d)] += magnitude(x);
                     }
                 }
@@ -118,10 +136,10 @@ void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k
                 for (index_t j = 0; j < keys; ++j) {
                     const std::size_t n = size(j);
                     if (p[n] == 0) continue;
-                    const double eps = gamma(e.dim + 2) * sigma[n] + u * magnitude(s[n] - max) + 4 * u;
                     for (index_t d = 0; d < dim_v; ++d)
-                        out_bound[size(d)] += magnitude(p[n]) * eps *
-                                              (magnitude(static_cast<real>(v(b, j, g, d))) + magnitude(out[size(d)]));
+                        out_bound[size(d)] +=
+                            magnitude(p[n]) * eps_of(s[n]) *
+                            (z[n] * magnitude(static_cast<real>(v(b, j, g, d))) + magnitude(out[size(d)]));
                 }
                 real delta = dlse.shape().dim == 0 ? 0 : -static_cast<real>(dlse(b, i, h));
                 double delta_bound = 0;
@@ -138,40 +156,63 @@ void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k
                 want.lse.push_back(lse);
                 want.delta.push_back(delta);
 
+                if (of_sink != 0) {
+                    want.dsinks[size(h)] -= of_sink * delta;
+                    bounds.dsinks[size(h)] +=
+                        magnitude(of_sink) *
+                        ((lse_bound + 4 * u + u * magnitude(sink - lse)) * magnitude(delta) + delta_bound);
+                }
                 for (index_t j = 0; j < keys; ++j) {
                     const std::size_t n = size(j);
                     if (p[n] == 0) continue;
                     const real ds = p[n] * (dp[n] - delta);
                     const double weight = magnitude(p[n]);
-                    const double eta = gamma(e.dim + 2) * sigma[n] + u * magnitude(s[n] - max) + 4 * u + lse_bound +
-                                       u * magnitude(s[n] - lse);
-                    const double ds_bound =
-                        weight * ((eta + 3 * u) * magnitude(dp[n] - delta) + gamma(dim_v) * dp_size[n] + delta_bound) +
-                        round.tiny * (1 + magnitude(dp[n] - delta));
+                    const double eta = eps_of(s[n]) + lse_bound + u * magnitude(s[n].value - lse);
+                    const double ds_bound = weight * ((eta + 3 * u) * magnitude(dp[n] - delta) +
+                                                      (gamma(dim_v) + 2 * u) * dp_size[n] + delta_bound) +
+                                            round.tiny * (1 + magnitude(dp[n] - delta));
+                    if (!score.slopes.empty()) {
+                        want.dslopes[size(h)] -= ds * score.distance(i, j);
+                        bounds.dslopes[size(h)] += (ds_bound + 2 * u * magnitude(ds)) * score.distance(i, j);
+                    }
+                    const real dx = s[n].slope * ds;
+                    const double dx_bound = magnitude(s[n].slope) * ds_bound + s[n].slope_error * magnitude(ds);
                     for (index_t d = 0; d < e.dim; ++d) {
                         const std::size_t at_q = size(((b * e.seq + i) * e.heads + h) * e.dim + d);
                         const std::size_t at_k = size(((b * keys + j) * kv_heads + g) * e.dim + d);
                         const real key = static_cast<real>(k(b, j, g, d)), query = static_cast<real>(q(b, i, h, d));
-                        want.dq[at_q] += scale * ds * key;
-                        want.dk[at_k] += scale * ds * query;
+                        want.dq[at_q] += scale * dx * key;
+                        want.dk[at_k] += scale * dx * query;
                         bounds.dq[at_q] +=
-                            size_of_scale * (ds_bound + (gamma(keys) + 5 * u) * magnitude(ds)) * magnitude(key);
+                            size_of_scale * (dx_bound + (gamma(keys) + 5 * u) * magnitude(dx)) * magnitude(key);
                         bounds.dk[at_k] += size_of_scale *
-                                           (ds_bound + (gamma(group * e.seq) + (5 + 2 * merges) * u) * magnitude(ds)) *
+                                           (dx_bound + (gamma(group * e.seq) + (5 + 2 * merges) * u) * magnitude(dx)) *
                                            magnitude(query);
                     }
                     for (index_t d = 0; d < dim_v; ++d) {
                         const std::size_t at_v = size(((b * keys + j) * kv_heads + g) * dim_v + d);
                         const real x = static_cast<real>(dout(b, i, h, d));
-                        want.dv[at_v] += p[n] * x;
-                        bounds.dv[at_v] +=
-                            (weight * (eta + gamma(group * e.seq) + (2 + 2 * merges) * u) + round.tiny) * magnitude(x);
+                        want.dv[at_v] += z[n] * p[n] * x;
+                        bounds.dv[at_v] += z[n] *
+                                           (weight * (eta + gamma(group * e.seq) + (4 + 2 * merges) * u) + round.tiny) *
+                                           magnitude(x);
                     }
                 }
             }
     for (const auto& [bound, exact] :
          {std::pair(&bounds.dq, &want.dq), std::pair(&bounds.dk, &want.dk), std::pair(&bounds.dv, &want.dv)})
         for (std::size_t n = 0; n < bound->size(); ++n) (*bound)[n] += round.store * magnitude((*exact)[n]);
+    for (std::size_t h = 0; h < want.dsinks.size(); ++h) bounds.dsinks[h] += 2 * u * magnitude(want.dsinks[h]);
+    for (std::size_t h = 0; h < want.dslopes.size(); ++h) bounds.dslopes[h] += 2 * u * magnitude(want.dslopes[h]);
+}
+
+/// The same for a mask alone. sees(i, j): may query i see key j.
+template <class T, class Sees>
+    requires std::is_invocable_r_v<bool, const Sees&, index_t, index_t>
+void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k, const tensor_view<const T>& v,
+                    const tensor_view<const T>& dout, const tensor_view<const double>& dlse, double scale,
+                    const Sees& sees, const gradient_rounding& round, naive_gradients& want, gradient_bounds& bounds) {
+    naive_gradient<T>(q, k, v, dout, dlse, scale, naive_score{sees}, round, want, bounds);
 }
 
 } // namespace seqpar::testing
