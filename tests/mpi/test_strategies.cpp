@@ -6,6 +6,7 @@
 
 #include <seqpar/comm/mpi.hpp>
 #include <seqpar/strategy/all_gather.hpp>
+#include <seqpar/strategy/grid.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/tree.hpp>
 #include <seqpar/strategy/ulysses.hpp>
@@ -32,6 +33,7 @@ TEST_CASE("all_gather") { check_everywhere(all_gather{}, true); }
 TEST_CASE("all_gather that streams V") { check_everywhere(all_gather{2}, false); }
 TEST_CASE("ring") { check_everywhere(ring{}, false); }
 TEST_CASE("tree") { check_everywhere(tree{}, false); }
+TEST_CASE("grid") { check_everywhere(grid{}, false); }
 TEST_CASE("ulysses over ring") {
     const int size = boost::mpi::communicator().size();
     check_everywhere(ulysses<ring>{size % 2 == 0 ? 2 : 1, {}}, false);
@@ -48,6 +50,8 @@ TEST_CASE("gradients") {
                 CHECK(c.trouble_with(world, ring{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, all_gather{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, all_gather{2}, flash{}, save) == "");
+                CHECK(c.trouble_with(world, tree{}, flash{}, save) == "");
+                CHECK(c.trouble_with(world, grid{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, ulysses<>{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, ulysses<ring>{world.size() % 2 == 0 ? 2 : 1, {}}, flash{}, save) == "");
             }

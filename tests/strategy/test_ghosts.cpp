@@ -7,6 +7,7 @@
 #include <seqpar/layout/zigzag.hpp>
 #include <seqpar/score/causal.hpp>
 #include <seqpar/strategy/all_gather.hpp>
+#include <seqpar/strategy/grid.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/tree.hpp>
 #include <seqpar/strategy/ulysses.hpp>
@@ -80,6 +81,7 @@ TEST_CASE("ghosts cost what real elements cost on the wire, and nothing in memor
         check(all_gather{}, rows);
         check(all_gather{2}, rows);
         check(tree{}, rows);
+        check(grid{2, 2}, rows);
         check(ulysses<>{}, rows);
         check(ulysses<ring>{2, {}}, rows);
     }
