@@ -35,7 +35,7 @@ struct naive_gradients {
 
 /// Bounds of the gradients, element by element.
 struct gradient_bounds {
-    std::vector<double> dq, dk, dv, dsinks, dslopes;
+    std::vector<double> out, lse, dq, dk, dv, dsinks, dslopes;
 };
 
 /// The gradients of sum(dout out) + sum(dlse lse), and their bounds. dlse: of [batch, Nq, heads, 1], or a default view.
@@ -77,6 +77,7 @@ void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k
     want.dv.assign(size(v.shape().count()), 0), bounds.dv.assign(size(v.shape().count()), 0);
     want.dsinks.assign(score.sinks.size(), 0), bounds.dsinks.assign(score.sinks.size(), 0);
     want.dslopes.assign(score.slopes.size(), 0), bounds.dslopes.assign(score.slopes.size(), 0);
+    bounds.out.clear(), bounds.lse.clear();
     constexpr real infinity = std::numeric_limits<real>::infinity();
     const double u = round.u;
     const auto gamma = [u](index_t n) { return std::sqrt(static_cast<double>(n)) * u; };
@@ -154,6 +155,9 @@ void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k
                 delta_bound += 2 * u * magnitude(delta);
                 want.out.insert(want.out.end(), out.begin(), out.end());
                 want.lse.push_back(lse);
+                for (index_t d = 0; d < dim_v; ++d)
+                    bounds.out.push_back(out_bound[size(d)] + round.out * magnitude(out[size(d)]) + round.tiny);
+                bounds.lse.push_back(lse_bound);
                 want.delta.push_back(delta);
 
                 if (of_sink != 0) {
