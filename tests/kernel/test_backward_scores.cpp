@@ -294,7 +294,7 @@ TEMPLATE_TEST_CASE("NaN of what a score hides or drops does not reach the gradie
     for (const any_score& score : std::vector<any_score>{
              random_bias{0.5}, causal{alignment::bottom_right()} & random_bias{0.3} & random_drop{0.4},
              random_drop{0.5} & softcap{2}}) {
-        const changed_attention<TestType> in(n, score, 24);
+        changed_attention<TestType> in(n, score, 24);
         const auto sees = [&](index_t h, index_t i, index_t j) { return sees_key(in.how, score, 0, h, i, j); };
         const auto keeps = [&](index_t h, index_t i, index_t j) { return keeps_key(in.how, score, 0, h, i, j); };
         for (const instruction_set set : targets()) {
@@ -352,6 +352,17 @@ TEMPLATE_TEST_CASE("NaN of what a score hides or drops does not reach the gradie
                                     same_row(clean.dk, bad_dout.dk, j, 0) && same_row(clean.dv, bad_dout.dv, j, 0);
                 }
                 CHECK(hidden > 20);
+                auto& lse = in.lse_given(0, bad, 1);
+                const auto kept = lse;
+                lse = std::numeric_limits<accumulator_t<TestType>>::quiet_NaN();
+                const auto bad_lse = differentiate(flash{set}, in.how, in, slopes);
+                lse = kept;
+                for (index_t j = 0; j < n.keys; ++j)
+                    if (sees(1, bad, j))
+                        reached = reached && std::isnan(bad_lse.dk(0, j, 0, 0));
+                    else
+                        untouched =
+                            untouched && same_row(clean.dk, bad_lse.dk, j, 0) && same_row(clean.dv, bad_lse.dv, j, 0);
                 CHECK(untouched);
                 CHECK(reached);
             }

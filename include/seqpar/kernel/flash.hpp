@@ -29,6 +29,9 @@ namespace seqpar {
 /// tiles that the score does not let be seen cost nothing. Work is spread over (query head, row tile) through
 /// context.executor.
 ///
+/// A score that changes values is asked once for a row and at most 96 keys. What it hides by -inf has no weight, and nothing
+/// of such a key, nor of a value whose weight it drops, reaches the row, NaN and infinity included.
+///
 /// A row's result does not depend, in any bit, on the other rows of q, on how the keys were cut into blocks of one
 /// call, on the number of workers, nor on what it may not see. It does depend on the instruction set and the
 /// compiler, which may round a product before a sum or not.
@@ -113,7 +116,8 @@ struct flash {
     }
 
     /// As `kernel` says: five products for each pair of tiles that the score lets be seen, however many workers there
-    /// are. Throws `refusal` as check() does. What a row may not see adds exactly nothing, NaN and infinity included.
+    /// are. Throws `refusal` as check() does. What a row may not see adds exactly nothing, NaN and infinity included. The
+    /// gradients of slopes are summed in one order, whatever the number of workers.
     template <real_element T, differentiable_score S>
     void backward(const context& how, const block<const T>& q, const row_gradients<T>& rows,
                   std::span<const key_block<T>> keys, const S& s, const tensor_view<accumulator_t<T>>& dq,

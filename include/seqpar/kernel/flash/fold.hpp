@@ -171,7 +171,7 @@ template <class S>
         if (seen.empty()) continue;
         t.changes->drop(r, seen.first, seen.last, z);
         A* p = t.p + r * block_keys + seen.first - base;
-        for (index_t j = 0; j < seen.last - seen.first; ++j) p[j] = z[j] == 0 ? A{} : p[j] * z[j];
+        for (index_t j = 0; j < seen.last - seen.first; ++j) p[j] *= z[j];
     }
 }
 
