@@ -2,9 +2,9 @@
 /// backward of every kernel against gradients written from the definition, and those against finite differences.
 
 #include "kernel/gradient_case.hpp"
-#include "kernel/pairwise.hpp"
 #include "support/catch.hpp"
 #include "support/naive.hpp"
+#include <support/pairwise.hpp>
 
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/delta.hpp>
@@ -138,8 +138,9 @@ TEST_CASE("flash's gradients are the naive ones for every pair of choices") {
     const std::vector<instruction_set> sets = targets();
     gradient_judge judge;
     unsigned seed = 0;
-    for (const choice& c : pairwise({sets.size(), 3, dims.size(), dims.size(), counts.size(), counts.size(),
-                                     scores().size(), groups.size(), 2, orders.size(), 2})) {
+    for (const seqpar::testing::choice& c :
+         seqpar::testing::pairwise({sets.size(), 3, dims.size(), dims.size(), counts.size(), counts.size(),
+                                    scores().size(), groups.size(), 2, orders.size(), 2})) {
         const sizes n{1 + static_cast<index_t>(c[8]),
                       counts[c[4]],
                       counts[c[5]],

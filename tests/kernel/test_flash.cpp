@@ -2,8 +2,8 @@
 /// flash against the definition: every instruction set, type, shape and score, pair by pair; all of them in [slow].
 
 #include "kernel/attention_case.hpp"
-#include "kernel/pairwise.hpp"
 #include "support/catch.hpp"
+#include <support/pairwise.hpp>
 
 #include <seqpar/score/both.hpp>
 #include <seqpar/score/causal.hpp>
@@ -68,8 +68,9 @@ TEST_CASE("flash agrees with the definition for every pair of choices") {
     const std::vector<instruction_set> sets = targets();
     double worst = 0;
     unsigned seed = 0;
-    for (const choice& c : pairwise({sets.size(), 3, dims.size(), dims.size(), counts.size(), counts.size(),
-                                     scores().size(), groups.size(), 2, orders.size(), 2})) {
+    for (const seqpar::testing::choice& c :
+         seqpar::testing::pairwise({sets.size(), 3, dims.size(), dims.size(), counts.size(), counts.size(),
+                                    scores().size(), groups.size(), 2, orders.size(), 2})) {
         const sizes n{1 + static_cast<index_t>(c[8]),
                       counts[c[4]],
                       counts[c[5]],

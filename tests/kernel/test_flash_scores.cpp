@@ -2,8 +2,8 @@
 /// flash with scores that change values, against their definition, and what it promises of them to the bit.
 
 #include "kernel/changed_case.hpp"
-#include "kernel/pairwise.hpp"
 #include "support/catch.hpp"
+#include <support/pairwise.hpp>
 
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/layout/contiguous.hpp>
@@ -67,8 +67,9 @@ TEST_CASE("flash agrees with the definition of scores that change values, for ev
     const std::vector<instruction_set> sets = targets();
     double worst = 0;
     unsigned seed = 100;
-    for (const choice& c : pairwise({sets.size(), 3, dims.size(), dims.size(), counts.size(), counts.size(),
-                                     changed_scores_count, groups.size(), 2, orders.size(), 2})) {
+    for (const seqpar::testing::choice& c :
+         seqpar::testing::pairwise({sets.size(), 3, dims.size(), dims.size(), counts.size(), counts.size(),
+                                    changed_scores_count, groups.size(), 2, orders.size(), 2})) {
         const sizes n{1 + static_cast<index_t>(c[8]),
                       counts[c[4]],
                       counts[c[5]],

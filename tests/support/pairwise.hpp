@@ -8,7 +8,7 @@
 #include <set>
 #include <vector>
 
-namespace kernel_test {
+namespace seqpar::testing {
 
 /// A value of each factor, as an index into its list.
 using choice = std::vector<std::size_t>;
@@ -44,4 +44,4 @@ using choice = std::vector<std::size_t>;
     return chosen;
 }
 
-} // namespace kernel_test
+} // namespace seqpar::testing
