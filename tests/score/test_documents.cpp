@@ -300,7 +300,8 @@ TEST_CASE("documents under every strategy, layout and inner score, on uneven sha
     for (const int ranks : {2, 3, 4, 7}) {
         check(ranks, ring{}, false, 2);
         check(ranks, ulysses<>{}, true, 5);
-        check(ranks, all_gather{}, true, 5);
+        check(ranks, all_gather{0, exchange_pattern::doubling}, true, 5);
+        check(ranks, all_gather{}, false, 5);
     }
     check(3, all_gather{2}, false, 5);
     check(4, ulysses<ring>{2, {}}, false, 5);

@@ -44,6 +44,7 @@ void check(const Strategy& strategy, index_t rows) {
         counted->reset();
         const index_t mine = where[static_cast<std::size_t>(world.rank())].queries.rows.size();
         context how;
+        how.n = {rows, rows};
         how.group = heads / kv_heads;
         how.memory = &memory;
         const tensor_view<T> q(nullptr, {1, mine, heads, dim}), k(nullptr, {1, mine, kv_heads, dim});
@@ -52,6 +53,9 @@ void check(const Strategy& strategy, index_t rows) {
         const auto no_scratch = [](const extents&, const extents&, std::span<const positions>) {
             return std::size_t{0};
         };
+        const auto seen = [&](const origin& q, const origin& k) {
+            return rows_seen(causal{}, {rows, rows}, q.rows, k.rows).at;
+        };
         const auto predicted = strategy.predict(plan::problem{.batch = 1,
                                                               .dim = dim,
                                                               .dim_v = dim,
@@ -59,7 +63,8 @@ void check(const Strategy& strategy, index_t rows) {
                                                               .element_bytes = 2,
                                                               .accumulator_bytes = 4,
                                                               .where = where,
-                                                              .kernel_bytes = no_scratch},
+                                                              .kernel_bytes = no_scratch,
+                                                              .seen = seen},
                                                 world.rank());
         static std::mutex mutex;
         const std::lock_guard lock(mutex);
@@ -80,6 +85,8 @@ TEST_CASE("ghosts cost what real elements cost on the wire, and nothing in memor
         check(ring{.passing = ring_passing::queries}, rows);
         check(all_gather{}, rows);
         check(all_gather{2}, rows);
+        check(all_gather{0, exchange_pattern::ring}, rows);
+        check(all_gather{1, exchange_pattern::doubling}, rows);
         check(tree{}, rows);
         check(grid{2, 2}, rows);
         check(ulysses<>{}, rows);

@@ -4,6 +4,7 @@
 
 #include <seqpar/comm/collectives/all_gather.hpp>
 #include <seqpar/comm/collectives/all_gather_doubling.hpp>
+#include <seqpar/comm/collectives/all_gather_ring.hpp>
 #include <seqpar/comm/collectives/all_reduce_doubling.hpp>
 #include <seqpar/comm/collectives/all_to_all.hpp>
 #include <seqpar/comm/collectives/barrier.hpp>

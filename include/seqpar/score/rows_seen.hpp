@@ -13,25 +13,31 @@ struct row_selection {
     std::vector<interval> rows; ///< rows [first, last) of the block, in order, none empty: as many rows as `at` has
 };
 
-/// The rows of a block of keys that some of these queries may see; where queries of a run see intervals with a gap, what is
-/// between counts as seen. O(queries * runs of keys) at most, less where tiles are seen wholly or not at all.
+/// The rows of a block of keys that some of these queries see. O(queries * runs of keys) at most, less where tiles are seen
+/// wholly or not at all.
 template <score S>
 [[nodiscard]] row_selection rows_seen(const S& s, lengths n, const positions& queries, const positions& keys) {
     row_selection seen;
     index_t begin = 0; // of the run in the block
     for (const run& k : keys.runs()) {
-        std::vector<interval> parts; // one for each run of queries that sees some
+        std::vector<interval> parts; // of the run: what some queries see, in any order
         for (const run& q : queries.runs()) {
             const coverage cover = s.cover(n, q.range(), k.range());
             if (cover == coverage::none) continue;
-            interval hull{k.count, 0};
-            if (cover == coverage::full) hull = {0, k.count};
-            for (index_t i = 0; i < q.count && (hull.first > 0 || hull.last < k.count); ++i) {
-                const interval sight = s.visible(n, q[i], k) & interval{0, k.count};
+            interval last{0, cover == coverage::full ? k.count : 0}; // grows as long as what is seen is connected
+            for (index_t i = 0; i < q.count && (last.first > 0 || last.last < k.count); ++i) {
+                // the last query early: with the first one it often sees all that is seen
+                const interval sight = s.visible(n, q[i == 0 ? 0 : q.count - i], k) & interval{0, k.count};
                 if (sight.empty()) continue;
-                hull = {std::min(hull.first, sight.first), std::max(hull.last, sight.last)};
+                if (!last.empty() && (sight.first > last.last || sight.last < last.first)) {
+                    parts.push_back(last);
+                    last = sight;
+                } else {
+                    last = last.empty() ? sight
+                                        : interval{std::min(last.first, sight.first), std::max(last.last, sight.last)};
+                }
             }
-            if (!hull.empty()) parts.push_back(hull);
+            if (!last.empty()) parts.push_back(last);
         }
         std::sort(parts.begin(), parts.end(), [](interval a, interval b) { return a.first < b.first; });
         for (auto part = parts.begin(); part != parts.end();) {
