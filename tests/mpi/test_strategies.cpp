@@ -29,7 +29,12 @@ void check_everywhere(const Strategy& strategy, bool bitwise) {
 } // namespace
 
 TEST_CASE("ulysses") { check_everywhere(ulysses<>{}, true); }
-TEST_CASE("all_gather") { check_everywhere(all_gather{}, true); }
+TEST_CASE("all_gather") { check_everywhere(all_gather{}, false); }
+TEST_CASE("all_gather by ring and by doubling") {
+    check_everywhere(all_gather{0, exchange_pattern::ring}, true);
+    check_everywhere(all_gather{0, exchange_pattern::doubling}, true);
+    check_everywhere(all_gather{1, exchange_pattern::doubling}, false);
+}
 TEST_CASE("all_gather that streams V") { check_everywhere(all_gather{2}, false); }
 TEST_CASE("ring") { check_everywhere(ring{}, false); }
 TEST_CASE("tree") { check_everywhere(tree{}, false); }
@@ -50,6 +55,8 @@ TEST_CASE("gradients") {
                 CHECK(c.trouble_with(world, ring{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, all_gather{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, all_gather{2}, flash{}, save) == "");
+                CHECK(c.trouble_with(world, all_gather{0, exchange_pattern::ring}, flash{}, save) == "");
+                CHECK(c.trouble_with(world, all_gather{2, exchange_pattern::doubling}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, tree{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, grid{}, flash{}, save) == "");
                 CHECK(c.trouble_with(world, ulysses<>{}, flash{}, save) == "");

@@ -9,6 +9,8 @@
 #include <seqpar/strategy/tree.hpp>
 #include <seqpar/strategy/ulysses.hpp>
 
+#include <algorithm>
+#include <bit>
 #include <vector>
 
 using namespace seqpar;
@@ -64,12 +66,19 @@ TEST_CASE("cost formulas are the closed forms") {
         CHECK(queries.bytes == n * s.h() * m + 1000 * n * m * (s.h() + s.H));
         CHECK(queries.messages == 2 * m);
         CHECK(queries.rounds == (m == 1 ? 2 : m + 2));
-        CHECK(cost_of(all_gather{}, s, true).bytes == 2 * n * s.k() * m);
-        CHECK(cost_of(all_gather{}, s, true).rounds == m);
-        for (const std::size_t c : std::vector<std::size_t>{1, 2, 3}) {
-            const auto streamed = cost_of(all_gather{static_cast<int>(c)}, s, true);
-            CHECK(streamed.bytes == 2 * n * s.k() * m);
-            CHECK(streamed.rounds == m + (m + c - 1) / c);
+        for (const exchange_pattern pattern :
+             {exchange_pattern::direct, exchange_pattern::ring, exchange_pattern::doubling}) {
+            const std::size_t gather = pattern == exchange_pattern::doubling ? std::bit_width(P - 1) : m;
+            const auto gathered = cost_of(all_gather{0, pattern}, s, true);
+            CHECK(gathered.bytes == 2 * n * s.k() * m);
+            CHECK(gathered.messages == gather);
+            CHECK(gathered.rounds == gather);
+            for (const std::size_t c : std::vector<std::size_t>{1, 2, 3}) {
+                const auto streamed = cost_of(all_gather{static_cast<int>(c), pattern}, s, true);
+                CHECK(streamed.bytes == 2 * n * s.k() * m);
+                CHECK(streamed.messages == gather + m);
+                CHECK(streamed.rounds == gather + (m + c - 1) / c);
+            }
         }
         for (const bool lse : {true, false}) {
             const auto c = cost_of(tree{}, s, lse); // (out, lse) travels whether lse is returned or not
@@ -86,7 +95,11 @@ TEST_CASE("cost formulas are the closed forms") {
         }
         // held beyond the own rows, partial and lower bounds of FORMULAS: ring 4nk
         CHECK(cost_of(ring{}, s, true).memory == 4 * n * s.k() + n * s.H * (s.d + 2) * 1000);
-        CHECK(cost_of(all_gather{}, s, true).memory == 2 * n * P * s.k() + n * s.H * (s.d + 2) * 1000);
+        // all-gather 2Nk: the own K, V leave before the partial is there where each is sent directly, or stay
+        const std::size_t partial = n * s.H * (s.d + 2) * 1000;
+        CHECK(cost_of(all_gather{}, s, true).memory == std::max(2 * n * P * s.k(), 2 * n * m * s.k() + partial));
+        CHECK(cost_of(all_gather{0, exchange_pattern::ring}, s, true).memory == 2 * n * P * s.k() + partial);
+        CHECK(cost_of(all_gather{0, exchange_pattern::doubling}, s, true).memory == 2 * n * P * s.k() + partial);
     }
 }
 

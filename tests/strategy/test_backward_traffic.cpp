@@ -64,6 +64,10 @@ TEST_CASE("backward sends what the formulas say") {
         check(all_gather{}, P, 4, saving::keep, false, 2 * n * k * m * a, m);
         check(all_gather{}, P, 4, saving::resend, true, 2 * n * k * m * (a + e), 2 * m);
         check(all_gather{2}, P, 4, saving::keep, false, n * k * m * e + 2 * n * k * m * a, (m + 1) / 2 + m);
+        const std::size_t log2 = P == 2 ? 1 : 2;
+        check(all_gather{2, exchange_pattern::doubling}, P, 4, saving::resend, false, 2 * n * k * m * (e + a),
+              log2 + (m + 1) / 2 + m);
+        check(all_gather{0, exchange_pattern::ring}, P, 4, saving::resend, false, 2 * n * k * m * (e + a), 2 * m);
         check(ulysses<>{}, P, 4, saving::keep, false, (2 * h + 2 * k) * n * m / P * e, 2 * m);
         check(ulysses<>{}, P, 4, saving::keep, true, (2 * h + 2 * k) * n * m / P * e + H * n * m / P * a, 2 * m);
         check(ulysses<>{}, P, 4, saving::resend, false,

@@ -53,8 +53,8 @@ void check(const Strategy& strategy, index_t rows) {
         const auto no_scratch = [](const extents&, const extents&, std::span<const positions>) {
             return std::size_t{0};
         };
-        const auto seen = [&](const origin& q, const origin& k) {
-            return rows_seen(causal{}, {rows, rows}, q.rows, k.rows).at;
+        const auto seen = [&](const origin& queries, const origin& keys) {
+            return rows_seen(causal{}, {rows, rows}, queries.rows, keys.rows).at;
         };
         const auto predicted = strategy.predict(plan::problem{.batch = 1,
                                                               .dim = dim,

@@ -122,18 +122,23 @@ struct all_gather {
             return all;
         }
 
-        /// One round: rows of these blocks, this rank's, go to the ranks at these distances after it, and those of the ranks as
-        /// far before it arrive at landing(rank). `packed` holds what leaves until it has left.
-        template <class Landing, element... T>
-        void post(std::pmr::memory_resource* memory, const shares& rows, const std::vector<int>& distances,
-                  const Landing& landing, per_rows<parcel>& packed, outstanding<C>& travelling,
-                  const tensor_view<const T>&... mine) {
+        /// Packs this rank's rows of these blocks for the ranks at these distances after it.
+        template <element... T>
+        void pack_for(const std::vector<int>& distances, std::pmr::memory_resource* memory, const shares& rows,
+                      per_rows<parcel>& packed, const tensor_view<const T>&... mine) const {
             std::vector<const positions*> wanted;
             for (const int distance : distances) wanted.push_back(&rows.sent[at(after(distance))].at);
             packed.next_round(wanted, [&](const positions& these) {
                 const auto same = [&](const row_selection& s) { return s.at == these; };
                 return pack_rows<T...>(memory, *std::ranges::find_if(rows.sent, same), mine...);
             });
+        }
+
+        /// Posts one round: what is packed goes to the ranks at these distances after this one, and what comes from those as
+        /// far before it goes to landing(rank).
+        template <class Landing>
+        void post(const std::vector<int>& distances, const shares& rows, const per_rows<parcel>& packed,
+                  const Landing& landing, outstanding<C>& travelling) {
             for (const int distance : distances) {
                 const int to = after(distance), from = before(distance);
                 travelling.add(comm_.exchange(packed.of(rows.sent[at(to)].at).out(), to, landing(from), from));
@@ -182,9 +187,10 @@ struct all_gather {
                 for (int distance = 1; distance < size; ++distance) {
                     outstanding<C> travelling;
                     if (with_v)
-                        post(memory, rows, {distance}, landing, packed, travelling, x.k, x.v);
+                        pack_for({distance}, memory, rows, packed, x.k, x.v);
                     else
-                        post(memory, rows, {distance}, landing, packed, travelling, x.k);
+                        pack_for({distance}, memory, rows, packed, x.k);
+                    post({distance}, rows, packed, landing, travelling);
                     travelling.wait();
                 }
                 break;
@@ -219,8 +225,9 @@ struct all_gather {
                     v[at(r)] = arriving.template carve<T>(v[at(r)].shape());
                     return incoming{reinterpret_cast<std::byte*>(v[at(r)].data()), v[at(r)].wire_bytes()};
                 };
+                pack_for(next, memory, rows, packed, x.v);
                 arriving = parcel(room, memory);
-                post(memory, rows, next, landing, packed, travelling, x.v);
+                post(next, rows, packed, landing, travelling);
                 std::vector<int> ranks;
                 std::vector<key_block<T>> keys;
                 for (const int distance : rounds[i]) {
