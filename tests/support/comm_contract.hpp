@@ -350,6 +350,43 @@ void check_all_gather_doubling(C c) {
     found.close();
 }
 
+/// Blocks of many sizes, none included, passed on and doubled: the same blocks on every rank.
+template <class C>
+void check_all_gather_of_blocks(C c) {
+    findings found = findings_of(c, "all_gather of blocks");
+    const int me = c.rank(), size = c.size();
+    for (int n = 0; n < 4; ++n) {
+        std::vector<std::size_t> sizes;
+        std::size_t end = 0;
+        for (int r = 0; r < size; ++r) {
+            sizes.push_back(length(r, 0, n));
+        }
+        bytes rotated; // the own block, then those of the ranks after this one
+        for (int i = 0; i < size; ++i) {
+            const int r = (me + i) % size;
+            const bytes text = letter(r, 0, n, sizes[static_cast<std::size_t>(r)]);
+            rotated.insert(rotated.end(), text.begin(), text.end());
+        }
+        bytes got = blank(rotated.size());
+        const auto own = static_cast<std::ptrdiff_t>(sizes[static_cast<std::size_t>(me)]);
+        std::copy(rotated.begin(), rotated.begin() + own, got.begin());
+        seqpar::collective::all_gather_doubling(c, std::span<const std::size_t>(sizes), got.data());
+        found.expect(got == rotated, "doubling, time ", n);
+
+        got = blank(rotated.size());
+        std::copy(rotated.begin(), rotated.begin() + own, got.begin());
+        std::vector<seqpar::incoming> everyone(sizes.size());
+        for (int i = 0; i < size; ++i) {
+            const auto r = static_cast<std::size_t>((me + i) % size);
+            everyone[r] = {got.data() + end, sizes[r]};
+            end += sizes[r];
+        }
+        seqpar::collective::all_gather_ring(c, std::span<const seqpar::incoming>(everyone));
+        found.expect(got == rotated, "ring, time ", n);
+    }
+    found.close();
+}
+
 /// An affine map of the integers modulo 2^64. Composition is associative and not commutative, so it shows the order.
 struct affine {
     std::uint64_t factor = 1, offset = 0;
@@ -428,6 +465,7 @@ void all(const Run& run) {
     run("all_to_all", [](auto c) { check_all_to_all(c); });
     run("all_gather", [](auto c) { check_all_gather(c); });
     run("all_gather_doubling", [](auto c) { check_all_gather_doubling(c); });
+    run("all_gather of blocks", [](auto c) { check_all_gather_of_blocks(c); });
     run("reduce_scatter", [](auto c) { check_reduce_scatter(c); });
     run("barrier", [](auto c) { check_barrier(c); });
 }

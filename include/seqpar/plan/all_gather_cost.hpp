@@ -28,7 +28,7 @@ public:
         const bool subset = pattern == exchange_pattern::direct || stream != 0;
         const auto needed = [&](int by, int of) {
             const origin& keys = p.of(of).keys;
-            return subset ? p.seen(p.of(by).queries, keys) : keys.rows;
+            return subset && by != of ? p.seen(p.of(by).queries, keys) : keys.rows;
         };
         for (int r = 0; r < size_; ++r) {
             fetched_.push_back(needed(rank, r));

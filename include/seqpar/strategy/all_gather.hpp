@@ -106,10 +106,10 @@ struct all_gather {
         template <class Local>
         [[nodiscard]] shares share_rows(const Local& local, std::span<const placement> where) const {
             const bool subset = pattern_ == exchange_pattern::direct || stream_ != 0;
-            const auto needed = [&](const placement& by, const placement& of) {
-                return subset ? local.seen(by.queries, of.keys) : every_row(of.keys.rows);
-            };
             const placement& mine = where[at(comm_.rank())];
+            const auto needed = [&](const placement& by, const placement& of) { // the own rows need not travel
+                return subset && &by != &of ? local.seen(by.queries, of.keys) : every_row(of.keys.rows);
+            };
             shares all;
             for (const placement& p : where) {
                 all.fetched.push_back(needed(mine, p));
