@@ -47,7 +47,7 @@ struct product : thread_product {
         check<bfloat16>(4, all_gather{1}, tiled_shapes(), false);
 
         check<double>(3, ulysses<>{}, small_shapes(), true, reference{});
-        check<double>(3, all_gather{}, small_shapes(), true, reference{});
+        check<double>(3, all_gather{0, exchange_pattern::ring}, small_shapes(), true, reference{});
         check<float>(3, ring{}, small_shapes(), false, reference{});
     }
 };
