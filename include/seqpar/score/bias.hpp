@@ -13,7 +13,8 @@
 namespace seqpar {
 
 /// An array that is added to scores, or a mask of true where a query may see a key: one element for each (batch, head,
-/// query, key), [batch or 1, heads or 1, Nq, Nk], where an extent of 1 serves all. -inf in an additive one hides the key.
+/// query, key), [batch or 1, heads or 1, Nq, Nk], where an extent of 1 serves all. -inf in an additive one hides the key, and so
+/// does what stands for it elsewhere: anything at or below half the lowest finite number.
 /// (The attn_bias of FlashAttention, the attn_mask of ONNX Attention, opset 24, and of PyTorch.)
 ///
 ///     bias{array, {batch, heads, Nq, Nk}}              dense
@@ -61,7 +62,7 @@ public:
             if constexpr (std::is_same_v<E, bool>)
                 x[j] = *from ? x[j] : hidden;
             else
-                x[j] = static_cast<A>(*from) == hidden ? hidden : x[j] + static_cast<A>(*from);
+                x[j] = *from <= std::numeric_limits<E>::lowest() / 2 ? hidden : x[j] + static_cast<A>(*from);
         }
     }
     [[nodiscard]] std::string name() const {
