@@ -1,5 +1,6 @@
 /// All-gather, backward: every pattern, gathered and streamed, kept and sent again: gradients within derived bounds of a
 /// definition; messages, bytes, rounds and peak memory of both passes equal to the formulas as integers, on every rank.
+#include <support/backward_counts.hpp>
 #include <support/catch.hpp>
 #include <support/gradient_case.hpp>
 
@@ -10,7 +11,6 @@
 #include <seqpar/score/documents.hpp>
 
 #include <bit>
-#include <sstream>
 
 using namespace seqpar;
 using namespace seqpar::testing;
@@ -18,53 +18,6 @@ using namespace seqpar::testing;
 namespace {
 
 const std::vector<int> rank_counts{1, 2, 3, 4, 5, 7, 8};
-
-/// What is counted otherwise than predicted on this rank, in forward and in backward.
-template <class T, class Kernel>
-std::string miscounted(thread_communicator world, const all_gather& how, const Kernel& kernel, const any_layout& layout,
-                       const any_score& score, const attention_shape& s, saving save, bool into_lse) {
-    using A = accumulator_t<T>;
-    const int rank = world.rank(), size = world.size();
-    const positions rows = layout.positions(rank, size, s.queries), keys = layout.positions(rank, size, s.keys);
-    const auto seed = static_cast<std::uint64_t>(rank);
-    const auto q = normal<T>({s.batch, rows.size(), s.heads, s.dim}, seed),
-               k = normal<T>({s.batch, keys.size(), s.kv_heads, s.dim}, seed + 10),
-               v = normal<T>({s.batch, keys.size(), s.kv_heads, s.dim_v}, seed + 20),
-               dout = normal<T>({s.batch, rows.size(), s.heads, s.dim_v}, seed + 30);
-    const auto dlse = normal<A>({s.batch, rows.size(), s.heads, 1}, seed + 40);
-    const auto counted = std::make_shared<meter>();
-    counted_memory memory;
-    attention attend{metered<thread_communicator>(world, counted), how, layout, score, kernel, span_backend<T>{},
-                     options{.save = save, .memory = &memory}};
-    std::ostringstream trouble;
-    const auto compare = [&](const char* pass, const plan::cost& predicted) {
-        const traffic sent = counted->payload();
-        const plan::cost have{static_cast<std::size_t>(sent.messages), static_cast<std::size_t>(sent.bytes),
-                              static_cast<std::size_t>(sent.rounds), memory.peak()};
-        if (have == predicted) return;
-        const auto show = [&](const plan::cost& c) {
-            trouble << c.messages << " messages, " << c.bytes << " bytes, " << c.rounds << " rounds, " << c.memory
-                    << " held; ";
-        };
-        trouble << how.name() << ", " << layout.name() << ", " << score.name() << ", rank " << rank << " of " << size
-                << ", Nq " << s.queries << " Nk " << s.keys << (save == saving::keep ? ", keep, " : ", resend, ")
-                << pass << ": counted ";
-        show(have);
-        trouble << "predicted ";
-        show(predicted);
-        trouble << '\n';
-    };
-    counted->reset();
-    memory.reset_peak();
-    const auto fwd = attend.forward(q, k, v);
-    compare("forward", attend.predict(s, rank));
-    counted->reset();
-    memory.reset_peak();
-    static_cast<void>(
-        attend.backward(dout, fwd, into_lse ? tensor_view<const A>(dlse.view()) : tensor_view<const A>{}));
-    compare("backward", attend.predict_backward(s, rank, into_lse));
-    return trouble.str();
-}
 
 const any_score packed(causal{alignment::bottom_right()} & documents<>({0, 5, 5, 18, 31}, {0, 9, 12, 20, 37}));
 
@@ -100,7 +53,7 @@ struct product {
         each([&](int p, const all_gather& how, const any_layout& layout, const any_score& s,
                  const attention_shape& shape, saving save, bool into_lse) {
             CHECK(said_by_ranks(p, [&](thread_communicator world) {
-                      return miscounted<T>(world, how, kernel, layout, s, shape, save, into_lse);
+                      return count_trouble_with<T>(world, how, kernel, {shape, layout, s}, save, into_lse);
                   }) == "");
         });
     }
@@ -149,7 +102,8 @@ TEST_CASE("all-gather: gradients of packed documents, and what they cost") {
                         const gradient_case<double> c(shape, layout, packed, true, p);
                         CHECK(said_by_ranks(p, [&](thread_communicator world) {
                                   return c.trouble_with(world, how, flash{}, save) +
-                                         miscounted<double>(world, how, flash{}, layout, packed, shape, save, true);
+                                         count_trouble_with<double>(world, how, flash{}, {shape, layout, packed}, save,
+                                                                    true);
                               }) == "");
                     }
 }

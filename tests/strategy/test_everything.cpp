@@ -1,6 +1,7 @@
 /// Gradients, out and lse of every strategy with every score, layout, kind of heads, number of ranks and type, against the
-/// definition with derived bounds: every pair of choices at every change, their whole product as [slow].
+/// definition with derived bounds, and what each pass sends and holds against the formulas: every pair of choices at every change, their whole product as [slow].
 #include <support/all_strategies.hpp>
+#include <support/backward_counts.hpp>
 #include <support/catch.hpp>
 #include <support/changing_scores.hpp>
 #include <support/gradient_case.hpp>
@@ -17,6 +18,8 @@ using namespace seqpar::testing;
 
 namespace {
 
+using counting = metered<thread_communicator>;
+
 const std::vector<int> rank_counts{1, 2, 3, 4, 5, 7, 8};
 
 /// Multi-head, grouped, multi-query; cross-attention, shares that straddle groups, N < P, heads < P.
@@ -32,8 +35,8 @@ const std::vector<attention_shape> shapes{{1, 37, 37, 4, 4, 8, 8},  {2, 37, 37, 
 }
 
 /// The names of all strategies that run on some number of ranks are too many to be a side of the product: the n-th of each.
-[[nodiscard]] any_strategy<thread_communicator> nth_strategy(int ranks, std::size_t n) {
-    const auto all = all_strategies<thread_communicator>(ranks);
+[[nodiscard]] any_strategy<counting> nth_strategy(int ranks, std::size_t n) {
+    const auto all = all_strategies<counting>(ranks);
     return all[n % all.size()];
 }
 
@@ -41,7 +44,7 @@ enum side : std::size_t { ranks_side, strategy_side, layout_side, shape_side, sc
 
 [[nodiscard]] std::vector<std::size_t> sides() {
     return {rank_counts.size(),
-            all_strategies<thread_communicator>(8).size(),
+            all_strategies<counting>(8).size(),
             3,
             shapes.size(),
             scores_of(shapes.front()).size(),
@@ -57,8 +60,10 @@ void check(const choice& c, const any_kernel& kernel) {
     const changing_score& s = scores[c[score_side] % scores.size()];
     const gradient_case<T> input(of, all_layouts()[c[layout_side]], s.library, c[dlse_side] == 1, ranks, s.oracle);
     const auto how = nth_strategy(ranks, c[strategy_side]);
+    const saving save = c[save_side] == 1 ? saving::keep : saving::resend;
     CHECK(said_by_ranks(ranks, [&](thread_communicator world) {
-              return input.trouble_with(world, how, kernel, c[save_side] == 1 ? saving::keep : saving::resend);
+              return input.trouble_with(counting(world), how, kernel, save) +
+                     count_trouble_with<T>(world, how, kernel, {of, input.layout, s.library}, save, input.with_dlse);
           }) == "");
 }
 
@@ -76,7 +81,7 @@ TEST_CASE("every pair of choices, in bfloat16 by flash") {
 TEST_CASE("all choices, in double by flash", "[slow]") {
     const std::vector<std::size_t> n = sides();
     for (std::size_t a = 0; a < n[ranks_side]; ++a)
-        for (std::size_t b = 0; b < all_strategies<thread_communicator>(rank_counts[a]).size(); ++b)
+        for (std::size_t b = 0; b < all_strategies<counting>(rank_counts[a]).size(); ++b)
             for (std::size_t l = 0; l < n[layout_side]; ++l)
                 for (std::size_t x = 0; x < n[shape_side]; ++x)
                     for (std::size_t s = 0; s < n[score_side]; ++s)

@@ -61,8 +61,9 @@ TEST_CASE("queries that see none of a rank's keys are not sent to it") {
     CHECK(said_by_ranks(ranks, [&](thread_communicator world) {
               const attention attend{world, tree{}, causal{}};
               const auto rank = static_cast<std::size_t>(world.rank()), after = ranks - 1 - rank;
-              std::string trouble = c.trouble_with(world, tree{}, flash{}, saving::resend) +
-                                    backward_cost_trouble(world, tree{}, flash{}, c, saving::resend);
+              std::string trouble =
+                  c.trouble_with(world, tree{}, flash{}, saving::resend) +
+                  count_trouble_with<float>(world, tree{}, flash{}, {s, contiguous{}, causal{}}, saving::resend, true);
               const plan::cost forward = attend.predict(s, world.rank()),
                                backward = attend.predict_backward(s, world.rank());
               if (forward.bytes != rank * row * e + after * (row + item) * a) trouble += "forward sends more\n";

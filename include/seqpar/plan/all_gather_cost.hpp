@@ -41,8 +41,7 @@ public:
         gather();
         const ledger::lease partial = memory_.take(p_.partial_bytes(rank_));
         each_round([&](std::span<const positions> keys) { return p_.kernel(rank_, keys); });
-        cost_.memory = memory_.peak();
-        return cost_;
+        return priced();
     }
 
     [[nodiscard]] cost backward() {
@@ -58,11 +57,16 @@ public:
             round(sums(to, of(fetched_, to)), sums(rank_, of(sent_, from)));
             caused[static_cast<std::size_t>(to)] = {};
         }
-        cost_.memory = memory_.peak();
-        return cost_;
+        return priced();
     }
 
 private:
+    [[nodiscard]] cost priced() {
+        cost_.memory = memory_.peak();
+        cost_.kept = p_.keep ? held() : 0;
+        return cost_;
+    }
+
     [[nodiscard]] static const positions& of(const std::vector<positions>& rows, int rank) {
         return rows[static_cast<std::size_t>(rank)];
     }

@@ -121,23 +121,23 @@ inline void add_traffic(cost& to, const cost& more) {
     cost c = inside;
     detail::add_traffic(c, keys.forth);
     c.memory = std::max({keys.own + keys.arrived, keys.arrived + keys.joined, keys.joined + inside.memory});
+    c.kept = p.keep ? keys.joined + inside.kept : 0;
     return c;
 }
 
 /// Its backward around that of the tree: K, V as in forward unless they were kept, and 2 n k (pa - 1) accumulators of dk, dv
-/// back. Memory: what was kept, `kept` of it by the tree; and the most of: bringing K, V; K, V and dk, dv of the column and
+/// back. Memory: what was kept, and the most of: bringing K, V; K, V and dk, dv of the column and
 /// the tree; dk, dv of the column and what is sent of them; what is sent and what arrives.
-[[nodiscard]] inline cost grid_backward_cost(const problem& p, const rank_grid& g, int rank, const cost& inside,
-                                             std::size_t kept) {
+[[nodiscard]] inline cost grid_backward_cost(const problem& p, const rank_grid& g, int rank, const cost& inside) {
     const detail::column_bytes keys = detail::column_cost(p, g, rank);
     const auto sums = [&](std::size_t bytes) { return bytes / p.element_bytes * p.accumulator_bytes; };
     cost c = inside;
     detail::add_traffic(c, keys.back);
     c.bytes += sums(keys.back.bytes) - keys.back.bytes;
     if (!p.keep) detail::add_traffic(c, keys.forth);
+    c.kept = p.keep ? keys.joined + inside.kept : 0;
     const std::size_t arriving = sums(keys.sent), joined = sums(keys.joined);
-    c.memory = std::max(keys.joined + joined + inside.memory,
-                        (p.keep ? keys.joined + kept : 0) + joined + std::max(joined, arriving));
+    c.memory = std::max(keys.joined + joined + inside.memory, c.kept + joined + std::max(joined, arriving));
     if (!p.keep) c.memory = std::max({c.memory, keys.own + keys.arrived, keys.arrived + keys.joined});
     return c;
 }

@@ -71,6 +71,15 @@ struct tree_pass {
 
 } // namespace detail
 
+/// What forward keeps for backward: Q of the others that may see this rank's keys.
+[[nodiscard]] inline std::size_t tree_kept_bytes(const problem& p, int rank) {
+    std::size_t kept = 0;
+    if (!p.keep || same_queries(p.where)) return kept;
+    for (int r = 0; r < p.size(); ++r)
+        if (r != rank && p.sees(p.of(r).queries, p.of(rank).keys)) kept += p.q_bytes(r);
+    return kept;
+}
+
 /// Tree. A result is (out, lse) of a rank's rows in the accumulation type.
 ///
 /// Each rank with queries of its own: a rank sends its Q to each of m = P - 1 others, and to each that one's result over its
@@ -88,22 +97,15 @@ struct tree_pass {
     const auto making = [&](int r) { return result(r) + p.partial_bytes(r) + p.kernel(r, {&p.of(rank).keys.rows, 1}); };
     if (!same_queries(p.where)) {
         const auto q = [&](int r) { return p.q_bytes(r); };
-        return detail::tree_pass_cost(p, rank, {q, result, making, p.partial_bytes(rank), !p.keep});
+        cost c = detail::tree_pass_cost(p, rank, {q, result, making, p.partial_bytes(rank), !p.keep});
+        c.kept = tree_kept_bytes(p, rank);
+        return c;
     }
     cost c = doubling_cost(p.size(), rank, result(rank));
     c.memory = making(rank);
     const bool merges = p.size() > 1 && rank < doubled_ranks(p.size());
     if (merges) c.memory = std::max(c.memory, 2 * result(rank) + p.partial_bytes(rank));
     return c;
-}
-
-/// What forward keeps for backward: Q of the others that may see this rank's keys.
-[[nodiscard]] inline std::size_t tree_kept_bytes(const problem& p, int rank) {
-    std::size_t kept = 0;
-    if (!p.keep || same_queries(p.where)) return kept;
-    for (int r = 0; r < p.size(); ++r)
-        if (r != rank && p.sees(p.of(r).queries, p.of(rank).keys)) kept += p.q_bytes(r);
-    return kept;
 }
 
 /// Its backward: dout, lse, delta and, unless it was kept, Q go where the keys are, and dq comes back: n h m elements,
@@ -121,7 +123,8 @@ struct tree_pass {
                    (p.keep ? 0 : p.q_bytes(r));
         };
         cost c = detail::tree_pass_cost(p, rank, {rows, dq, making});
-        c.memory += tree_kept_bytes(p, rank);
+        c.kept = tree_kept_bytes(p, rank);
+        c.memory += c.kept;
         return c;
     }
     cost c = doubling_cost(p.size(), rank, dq(rank));

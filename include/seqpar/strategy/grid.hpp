@@ -236,9 +236,7 @@ struct grid {
         if (plan::same_queries(p.where)) return plan::tree_backward_cost(p, rank);
         const plan::rank_grid s = plan::completed({pa, pc}, p.size(), p.where.front());
         const std::vector<placement> shared = s.shared(p.where, p.sees, s.row(rank));
-        const plan::problem row = of_row(p, shared);
-        return plan::grid_backward_cost(p, s, rank, plan::tree_backward_cost(row, s.column(rank)),
-                                        plan::tree_kept_bytes(row, s.column(rank)));
+        return plan::grid_backward_cost(p, s, rank, plan::tree_backward_cost(of_row(p, shared), s.column(rank)));
     }
 
     /// "grid:2x4"; "grid" where both sides follow from the number of ranks.
