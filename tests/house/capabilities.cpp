@@ -4,12 +4,8 @@
 #include <seqpar/core/element.hpp>
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/reference.hpp>
-#include <seqpar/score/alibi.hpp>
-#include <seqpar/score/documents.hpp>
-#include <seqpar/score/sink.hpp>
-#include <seqpar/score/softcap.hpp>
+#include <seqpar/score/dropout.hpp>
 #include <seqpar/seqpar.hpp>
-#include <seqpar/strategy/tree.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -21,6 +17,8 @@
 using namespace seqpar;
 
 namespace {
+
+using function = double (*)(double, index_t, index_t, index_t, index_t);
 
 template <class T>
 struct entry {
@@ -67,6 +65,31 @@ void print_head(const std::vector<std::string>& cells) {
     return forward ? backward ? "forward, backward" : "forward" : "-";
 }
 
+/// What a score has beyond the two questions that a mask answers.
+template <class S>
+[[nodiscard]] std::string changes_of() {
+    std::string all;
+    const auto add = [&](bool has, const char* what) {
+        if (has) all += (all.empty() ? "" : ", ") + std::string(what);
+    };
+    add(
+        requires(const S& s) { s.stages(); }, "scores");
+    add(
+        requires(const S& s) { s.sinks(); }, "the sum");
+    add(
+        requires(const S& s) { s.drops(); }, "weights");
+    add(
+        requires(const S& s) { s.slopes(); }, "gives dslopes");
+    add(
+        requires(const S& s) { s.sinks(); }, "gives dsinks");
+    return all.empty() ? "-" : all;
+}
+template <class S>
+[[nodiscard]] constexpr bool hides() {
+    return std::is_same_v<S, bias<bool>> || std::is_same_v<S, bias<float>> ||
+           (!std::is_same_v<S, full> && !std::is_base_of_v<full, S>);
+}
+
 /// How many of the combinations work, as "all 90" or "60 of 90".
 struct tally {
     int all = 0, forward = 0, backward = 0;
@@ -84,9 +107,11 @@ int main() {
                           entry<all_gather>{"all_gather"},
                           entry<ring>{"ring"},
                           entry<tree>{"tree"},
+                          entry<grid>{"grid"},
                           entry<ulysses<ring>>{"ulysses over ring"},
                           entry<ulysses<all_gather>>{"ulysses over all_gather"},
                           entry<ulysses<tree>>{"ulysses over tree"},
+                          entry<ulysses<grid>>{"ulysses over grid"},
                           entry<ulysses<ulysses<ring>>>{"ulysses over ulysses over ring"}};
     const list scores{entry<full>{"full"},
                       entry<causal>{"causal"},
@@ -95,6 +120,11 @@ int main() {
                       entry<softcap>{"softcap"},
                       entry<alibi>{"alibi"},
                       entry<sink>{"sink"},
+                      entry<bias<float>>{"bias of numbers"},
+                      entry<bias<bool>>{"bias of bool: a mask"},
+                      entry<dropout>{"dropout"},
+                      entry<score_function<function, function>>{"score_function with a derivative"},
+                      entry<score_function<function>>{"score_function without"},
                       entry<any_score>{"any_score, or a composition"}};
     const list communicators{entry<self_communicator>{"self_communicator"},
                              entry<thread_communicator>{"thread_communicator"},
@@ -123,11 +153,12 @@ int main() {
     });
 
     std::puts("\n## Scores and kernels\n");
-    head = {"score"};
+    head = {"score", "hides keys", "changes"};
     kernels.each([&](const auto& k) { head.push_back(k.name); });
     print_head(head);
     scores.each([&](const auto& x) {
-        std::vector<std::string> row{x.name};
+        using Asked = type_of<std::remove_cvref_t<decltype(x)>>;
+        std::vector<std::string> row{x.name, hides<Asked>() ? "yes" : "-", changes_of<Asked>()};
         kernels.each([&](const auto& k) {
             using Score = type_of<std::remove_cvref_t<decltype(x)>>;
             using K = type_of<std::remove_cvref_t<decltype(k)>>;
