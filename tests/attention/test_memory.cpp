@@ -60,26 +60,41 @@ using namespace seqpar;
 constexpr index_t rows = 4096, heads = 2, dim = 16;
 constexpr int ranks = 4;
 
-/// Peak of the whole process above what is held before, with all ranks at once; and what the formulas say for all of them.
+/// Peak of the whole process above what is held before, with all ranks at once, forward and backward; and what the formulas
+/// say for all of them.
 template <class Strategy, class Kernel>
 void check(const Strategy& strategy, const Kernel& kernel, int size) {
     const auto x = testing::normal<float>({1, rows / size, heads, dim}, 1);
-    std::size_t predicted = 0;
+    std::size_t predicted = 0, predicted_backward = 0;
     const std::size_t before = held;
     peak = before;
+    std::size_t forward_peak = 0;
     threads::run(size, [&](thread_communicator world) {
         attention attend{world, strategy, kernel, zigzag{}, causal{}};
-        static_cast<void>(attend.forward(x, x, x));
-        if (world.rank() == 0)
-            for (int r = 0; r < size; ++r)
-                predicted += attend.predict({1, rows, rows, heads, heads, dim, dim}, r).memory;
+        const attention_shape shape{1, rows, rows, heads, heads, dim, dim};
+        const auto fwd = attend.forward(x, x, x);
+        collective::barrier(world);
+        if (world.rank() == 0) {
+            forward_peak = peak - before;
+            for (int r = 0; r < size; ++r) {
+                predicted += attend.predict(shape, r).memory;
+                predicted_backward += attend.predict_backward(shape, r).memory;
+            }
+        }
+        collective::barrier(world);
+        static_cast<void>(attend.backward(x, fwd));
     });
     const std::size_t counted = peak - before,
-                      results = static_cast<std::size_t>(rows * heads * (dim + 1)) * sizeof(float);
-    INFO("counted " << counted << ", predicted " << predicted << " and " << results << " of results");
-    CHECK(counted > results);
-    CHECK(counted < predicted + results + 256 * 1024);
-    CHECK(counted < rows * rows * sizeof(float) / 8); // of all ranks together: an eighth of one head's scores
+                      results = static_cast<std::size_t>(rows * heads * (dim + 1)) * sizeof(float),
+                      gradients = static_cast<std::size_t>(3 * rows * heads * dim) * sizeof(float);
+    INFO("counted " << forward_peak << ", predicted " << predicted << " and " << results << " of results");
+    INFO("backward: counted " << counted << ", predicted " << predicted_backward << " and " << gradients << " more");
+    CHECK(forward_peak > results);
+    CHECK(forward_peak < predicted + results + 256 * 1024);
+    CHECK(counted > results + gradients);
+    CHECK(counted < predicted_backward + results + gradients + 256 * 1024);
+    // of all ranks together, in either pass: a quarter of one head's scores
+    CHECK(counted < rows * rows * sizeof(float) / 4);
 }
 
 } // namespace
@@ -92,4 +107,8 @@ TEST_CASE("nothing of the size of the scores is ever held") {
     check(all_gather{1}, flash{}, ranks);
     check(ring{}, flash{}, ranks);
     check(ring{}, reference{}, ranks);
+    check(ring{ring_route::bidirectional(), ring_passing::keys}, flash{}, ranks);
+    check(ring{ring_route::one_way(), ring_passing::queries}, flash{}, ranks);
+    check(tree{}, flash{}, ranks);
+    check(grid{2, 2}, flash{}, ranks);
 }
