@@ -6,15 +6,15 @@
 #include <seqpar/strategy/serial.hpp>
 #include <seqpar/strategy/strategy.hpp>
 #include <seqpar/verify/definition.hpp>
+#include <seqpar/verify/distance.hpp>
 #include <seqpar/verify/report.hpp>
+#include <seqpar/verify/sample.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -33,28 +33,28 @@ struct judging {
 template <real_element T, class Kernel, score S>
 class judge {
     using A = accumulator_t<T>;
-    struct place {
-        index_t b, i, h;
-    };
 
 public:
     /// q: [batch, Nq, heads, head_dim], k and v: [batch, Nk, kv_heads, ...]. `how` gives scale, group and lengths; its
     /// executor's workers share the work.
     judge(const Kernel& kernel, const S& s, const context& how, const tensor_view<const T>& q,
           const tensor_view<const T>& k, const tensor_view<const T>& v, const judging& options)
-        : out_({q.shape().batch, q.shape().seq, q.shape().heads, v.shape().dim}, format::bshd, how.memory),
-          lse_({q.shape().batch, q.shape().seq, q.shape().heads, 1}, format::bhsd, how.memory), v_(v) {
-        compute_serial(kernel, s, how, q, k, v);
-        choose_rows(options, how.n.keys, q.shape(), v.shape());
-        rows_.resize(places_.size());
-        context quiet = how;
-        quiet.progress = nullptr;
-        const definition<T, S> define(quiet, q, k, v, s, options.merges);
-        how.executor.run(static_cast<index_t>(places_.size()), [&](index_t item, int) {
-            const place& p = places_[static_cast<std::size_t>(item)];
-            rows_[static_cast<std::size_t>(item)] = define.row(p.b, p.i, p.h);
-        });
-        find_tolerance();
+        : judge(how, q, v) {
+        const placement whole{{positions::whole(q.shape().seq), {0, q.shape().heads}},
+                              {positions::whole(k.shape().seq), {0, k.shape().heads}}};
+        const local_attention<Kernel, S> local{kernel, s, how};
+        serial::bound<self_communicator>{}.template forward<T>(local, std::span(&whole, 1),
+                                                               operands<T>{q, k, v, out_.view(), lse_.view()});
+        define_rows(s, how, q, k, v, options);
+    }
+    /// The same where serial has been run already: out and lse are what it has computed.
+    judge(const S& s, const context& how, const tensor_view<const T>& q, const tensor_view<const T>& k,
+          const tensor_view<const T>& v, const tensor_view<const T>& serial_out, const tensor_view<const A>& serial_lse,
+          const judging& options)
+        : judge(how, q, v) {
+        copy(serial_out, out_.view());
+        copy(serial_lse, lse_.view());
+        define_rows(s, how, q, k, v, options);
     }
 
     /// What serial computed: [batch, Nq, heads, head_dim of v] and [batch, Nq, heads, 1].
@@ -78,34 +78,27 @@ public:
     }
 
 private:
-    void compute_serial(const Kernel& kernel, const S& s, const context& how, const tensor_view<const T>& q,
-                        const tensor_view<const T>& k, const tensor_view<const T>& v) {
-        const placement whole{{positions::whole(q.shape().seq), {0, q.shape().heads}},
-                              {positions::whole(k.shape().seq), {0, k.shape().heads}}};
-        const local_attention<Kernel, S> local{kernel, s, how};
-        serial::bound<self_communicator>{}.template forward<T>(local, std::span(&whole, 1),
-                                                               operands<T>{q, k, v, out_.view(), lse_.view()});
-    }
+    judge(const context& how, const tensor_view<const T>& q, const tensor_view<const T>& v)
+        : out_({q.shape().batch, q.shape().seq, q.shape().heads, v.shape().dim}, format::bshd, how.memory),
+          lse_({q.shape().batch, q.shape().seq, q.shape().heads, 1}, format::bhsd, how.memory), v_(v) {}
 
-    void choose_rows(const judging& options, index_t keys, const extents& q, const extents& v) {
-        const double per_row = static_cast<double>(keys) * static_cast<double>(2 * q.dim + 2 * v.dim) + 1;
-        const index_t all = q.batch * q.seq * q.heads;
-        const double affordable = options.budget / per_row;
-        const auto nth = [&](index_t n) { return place{n / (q.seq * q.heads), n / q.heads % q.seq, n % q.heads}; };
-        rows_of_output_ = all;
-        if (static_cast<double>(all) <= affordable) {
-            for (index_t n = 0; n < all; ++n) places_.push_back(nth(n));
-            return;
-        }
-        // First and last row of the first and last head always; the others by lot, each at most once.
-        std::vector<index_t> chosen{0, q.heads - 1, all - q.heads, all - 1};
-        std::mt19937_64 random(options.seed);
-        const auto count = static_cast<std::size_t>(std::max(16.0, affordable));
-        while (chosen.size() < count)
-            chosen.push_back(static_cast<index_t>(random() % static_cast<std::uint64_t>(all)));
-        std::sort(chosen.begin(), chosen.end());
-        chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
-        for (const index_t n : chosen) places_.push_back(nth(n));
+    void define_rows(const S& s, const context& how, const tensor_view<const T>& q, const tensor_view<const T>& k,
+                     const tensor_view<const T>& v, const judging& options) {
+        const double per_row =
+            static_cast<double>(how.n.keys) * static_cast<double>(2 * q.shape().dim + 2 * v.shape().dim) + 1;
+        rows_of_output_ = q.shape().batch * q.shape().seq * q.shape().heads;
+        places_ = sample_rows(q.shape(), options.budget / per_row, options.seed);
+        rows_.resize(places_.size());
+        context quiet = how;
+        quiet.progress = nullptr;
+        const definition<T, S> define(quiet, q, k, v, s, options.merges);
+        how.executor.run(static_cast<index_t>(places_.size()), [&](index_t item, int) {
+            const sampled_row& p = places_[static_cast<std::size_t>(item)];
+            judged_row& row = rows_[static_cast<std::size_t>(item)];
+            row = define.row(p.b, p.i, p.h);
+            row.weight = row.error = {}; // of each key: not needed any more
+        });
+        find_tolerance();
     }
 
     /// The largest judged bound relative to the largest |v|: what elements that were not judged may be off by.
@@ -124,30 +117,19 @@ private:
         }
     }
 
-    /// |value - truth|; 0 where both are not finite in the same way, infinite where only one is.
-    [[nodiscard]] static double distance(double value, double truth) noexcept {
-        if (!std::isfinite(truth)) {
-            const bool same = std::isinf(truth) && std::isinf(value) ? value == truth : !std::isfinite(value);
-            return same ? 0 : std::numeric_limits<double>::infinity();
-        }
-        return std::isfinite(value) ? std::abs(value - truth) : std::numeric_limits<double>::infinity();
-    }
-
     [[nodiscard]] report against_definition(const tensor_view<const T>& out, const tensor_view<const A>& lse) const {
         report r;
         r.rows = rows_of_output_;
         r.rows_judged = static_cast<index_t>(rows_.size());
         for (std::size_t n = 0; n < rows_.size(); ++n) {
-            const place& p = places_[n];
+            const sampled_row& p = places_[n];
             const judged_row& row = rows_[n];
             double largest = 0;
             for (const double x : row.out)
                 if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
             const auto consider = [&](double value, double truth, double bound, index_t component) {
-                const double error = distance(value, truth);
-                const double ratio = error == 0                          ? 0
-                                     : std::isfinite(bound) && bound > 0 ? error / bound
-                                                                         : std::numeric_limits<double>::infinity();
+                const double error = distance_from(value, truth);
+                const double ratio = ratio_of(error, bound);
                 if (component >= 0) {
                     r.max_abs_error = std::max(r.max_abs_error, error);
                     if (error > 0) r.max_rel_error = std::max(r.max_rel_error, error / largest);
@@ -183,7 +165,7 @@ private:
                             if (std::memcmp(&x, &y, sizeof x) == 0) continue;
                             r.same_bits_as_serial = false;
                             // lse counts in units of what is allowed of out, so that one number judges both
-                            const double off = distance(static_cast<double>(x), static_cast<double>(y)) *
+                            const double off = distance_from(static_cast<double>(x), static_cast<double>(y)) *
                                                (is_lse ? r.allowed_from_serial / allowed : 1);
                             r.max_from_serial = std::max(r.max_from_serial, off);
                             if (off > excess) {
@@ -201,7 +183,7 @@ private:
     tensor<A> lse_;
     tensor_view<const T> v_;
     index_t rows_of_output_ = 0;
-    std::vector<place> places_;
+    std::vector<sampled_row> places_;
     std::vector<judged_row> rows_;
     double largest_v_ = 0, largest_bound_ = 0, largest_lse_bound_ = 0;
 };
