@@ -13,8 +13,10 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace seqpar::tool {
@@ -22,29 +24,64 @@ namespace seqpar::tool {
 /// The files that attend writes, found writable before anything is computed.
 class attend_outputs {
 public:
-    explicit attend_outputs(const attention_command& c) {
+    attend_outputs(const attention_command& c, bool sinks, bool slopes) {
         if (c.out) out_.emplace(*c.out);
         if (c.lse) lse_.emplace(*c.lse);
         if (out_ && lse_ && out_->place() == lse_->place())
             throw refusal(fmt::format("{}: -o and --lse name the same file: give two", *c.lse));
+        if (!c.grads) return;
+        std::error_code problem;
+        std::filesystem::create_directories(*c.grads, problem);
+        if (problem || !std::filesystem::is_directory(*c.grads))
+            throw refusal(fmt::format("--grads {}: cannot be a directory for dq.npy, dk.npy and dv.npy: {}", *c.grads,
+                                      problem ? problem.message() : "it is a file"));
+        const auto file = [&](const char* name) { return (std::filesystem::path(*c.grads) / name).string(); };
+        dq_.emplace(file("dq.npy")), dk_.emplace(file("dk.npy")), dv_.emplace(file("dv.npy"));
+        if (sinks) dsinks_.emplace(file("dsinks.npy"));
+        if (slopes) dslopes_.emplace(file("dslopes.npy"));
+        for (const auto* other : {&out_, &lse_})
+            for (const auto* gradient : {&dq_, &dk_, &dv_, &dsinks_, &dslopes_})
+                if (*other && *gradient && (*other)->place() == (*gradient)->place())
+                    throw refusal(
+                        fmt::format("{}: an output and a gradient have the same name: give two", (*other)->path()));
     }
 
     template <class T>
     void write(const measured_run<T>& run, format order) {
         const extents& e = run.out.shape();
-        const auto extent = [](index_t n) { return static_cast<std::size_t>(n); };
-        const bool bshd = order == format::bshd;
-        const std::vector<std::size_t> shape{extent(e.batch), extent(bshd ? e.seq : e.heads),
-                                             extent(bshd ? e.heads : e.seq), extent(e.dim)},
-            rows{extent(e.batch), extent(e.heads), extent(e.seq)};
-        if (out_) save_npy<T>(out_->beside(), run.out.data(), shape, out_->path());
+        const std::vector<std::size_t> rows{extent(e.batch), extent(e.heads), extent(e.seq)};
+        save(out_, run.out, order);
         if (lse_) save_npy<accumulator_t<T>>(lse_->beside(), run.lse.data(), rows, lse_->path());
-        if (out_) out_->commit();
-        if (lse_) lse_->commit();
+        if (run.backward) {
+            save(dq_, run.backward->dq, order);
+            save(dk_, run.backward->dk, order);
+            save(dv_, run.backward->dv, order);
+            save(dsinks_, run.backward->dsinks);
+            save(dslopes_, run.backward->dslopes);
+        }
+        for (auto* file : {&out_, &lse_, &dq_, &dk_, &dv_, &dsinks_, &dslopes_})
+            if (*file) (*file)->commit();
     }
 
 private:
-    std::optional<output_file> out_, lse_;
+    [[nodiscard]] static std::size_t extent(index_t n) { return static_cast<std::size_t>(n); }
+
+    template <class T>
+    static void save(const std::optional<output_file>& to, const tensor<T>& x, format order) {
+        if (!to) return;
+        const extents& e = x.shape();
+        const bool bshd = order == format::bshd;
+        const std::vector<std::size_t> shape{extent(e.batch), extent(bshd ? e.seq : e.heads),
+                                             extent(bshd ? e.heads : e.seq), extent(e.dim)};
+        save_npy<T>(to->beside(), x.data(), shape, to->path());
+    }
+    template <class A>
+    static void save(const std::optional<output_file>& to, const std::vector<A>& of_heads) {
+        const std::vector<std::size_t> shape{of_heads.size()};
+        if (to) save_npy<A>(to->beside(), of_heads.data(), shape, to->path());
+    }
+
+    std::optional<output_file> out_, lse_, dq_, dk_, dv_, dsinks_, dslopes_;
 };
 
 /// The commands attend and verify: computes, judges what was computed (verify), and writes it where that is asked for and it
@@ -53,7 +90,7 @@ template <class T, class World>
 [[nodiscard]] int attend(World& world, const attention_command& c, const whole_inputs<T>& in) {
     const bool verifies = c.what == attention_command::kind::verify;
     std::optional<attend_outputs> outputs;
-    speaker_in_agreement(world, [&] { outputs.emplace(c); });
+    speaker_in_agreement(world, [&] { outputs.emplace(c, c.score.sinks.has_value(), c.score.alibi.has_value()); });
 
     measured_run<T> result;
     std::string verdict;
@@ -69,10 +106,15 @@ template <class T, class World>
             if (verifies) {
                 if (comm.rank() == 0) {
                     shown.say("computing serial and the definition, judging");
-                    const report r =
-                        make_judge<T>(c.how, run.scale, comm.size(), in).compare(run.out.view(), run.lse.view());
+                    const referee<T> referee(c.how, run.scale, comm.size(), in, nullptr);
+                    const report r = referee.judge_forward(run);
                     verdict = r.text();
                     judged = r.passed ? 0 : 1;
+                    if (run.backward) {
+                        const gradient_report g = referee.judge_backward(run);
+                        verdict += "\nbackward: " + g.text();
+                        if (!g.passed) judged = 1;
+                    }
                 }
                 await_rank_0(comm);
                 judged = share(comm, judged);
@@ -86,8 +128,9 @@ template <class T, class World>
     if (!world.speaks()) return status;
     const attention_shape shape = in.shape();
     fmt::print("{}\n", describe(shape, element_traits<T>::name));
-    fmt::print("{}; {} ({}); {}\n", result.name, ranks_text(world.ranks()), World::name,
-               seconds_text(result.cost.seconds()));
+    fmt::print("{}; {} ({}); {}{}\n", result.name, ranks_text(world.ranks()), World::name,
+               seconds_text(result.cost.seconds()),
+               result.backward ? ", backward " + seconds_text(result.backward->cost.seconds()) : "");
     if (verifies) fmt::print("{}\n", verdict);
     return status;
 }

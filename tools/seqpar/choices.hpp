@@ -2,9 +2,7 @@
 
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/layout/any_layout.hpp>
-#include <seqpar/score/any_score.hpp>
 
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,12 +14,5 @@ namespace seqpar::tool {
 
 /// Its name, and the instruction set if it is chosen at run time.
 [[nodiscard]] std::string kernel_text(std::string_view name);
-
-/// What the options --causal, --window, --align and --q-offset ask for together.
-struct score_request {
-    bool causal = false;
-    std::optional<std::string> window, align, q_offset;
-};
-[[nodiscard]] any_score score_of(const score_request& request);
 
 } // namespace seqpar::tool

@@ -4,6 +4,7 @@
 #include "words.hpp"
 
 #include <seqpar/core/error.hpp>
+#include <seqpar/score/full.hpp>
 #include <seqpar/version.hpp>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +15,7 @@
 #include <limits>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace seqpar::tool {
@@ -27,11 +29,13 @@ Examples:
   {0} attend data/q.npy data/k.npy data/v.npy -o out.npy --causal
   {0} verify data/q.npy data/k.npy data/v.npy --strategy ulysses:2/ring --ranks 4 --layout zigzag
   {0} compare data/q.npy data/k.npy data/v.npy --ranks 4 --causal --json table.json
+  {0} attend data/q.npy data/k.npy data/v.npy -o out.npy --dout dout.npy --grads grads --causal --softcap 30
 
 Exit status: 0 right, 1 a verification failed, 2 refused.)";
 
 constexpr const char* strategies_help =
-    "serial, ulysses[:degree][/inner], all-gather[:stream=c] or ring, as in ulysses:2/ring";
+    "serial, ulysses[:degree][/inner], all-gather[:ring|:doubling][:stream=c], "
+    "ring[:bidirectional|:double=w|:pass=q|:pass=auto], tree, grid[:PaxPc]; as in ulysses:2/ring";
 
 /// Option values are read as text: what is wrong with them is said in the same words everywhere.
 struct embed_texts {
@@ -41,8 +45,8 @@ struct embed_texts {
 
 struct attention_texts {
     std::string q, k, v, layout = "contiguous", kernel = "flash", format = "bshd", threads = "1";
-    std::optional<std::string> out, lse, json, strategy, ranks, scale;
-    score_request score;
+    std::optional<std::string> out, lse, json, strategy, ranks, scale, storage, dout, dlse, grads, save;
+    score_texts score;
 };
 
 void add_embed(CLI::App& program, embed_texts& to) {
@@ -96,6 +100,37 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     c.add_option("--window", to.score.window,
                  "L,R: keys from p - L to p + R, both included; -1 is open (default: open)")
         ->type_name("L,R");
+    c.add_option("--softcap", to.score.softcap, "scores become c tanh(score / c) (default: none)")->type_name("c");
+    c.add_option("--alibi", to.score.alibi,
+                 "- slope |p - j| on scores: .npy of slopes, [heads], or auto, the paper's (default: none)")
+        ->type_name("FILE|auto");
+    c.add_option("--bias", to.score.bias,
+                 "added to scores: .npy of float32 or float64, -inf hides; or bool, true may be seen; "
+                 "[batch or 1, heads or 1, Nq, Nk]")
+        ->type_name("FILE");
+    c.add_option("--sinks", to.score.sinks, "a logit of each head that joins its softmax: .npy, [heads]")
+        ->type_name("FILE");
+    c.add_option("--documents", to.score.documents,
+                 "packed documents: .npy of cu_seqlens, int32 or int64, [documents + 1]")
+        ->type_name("FILE");
+    c.add_option("--documents-q", to.score.documents_q, "the same, of Q alone")->type_name("FILE");
+    c.add_option("--documents-k", to.score.documents_k, "the same, of K and V alone")->type_name("FILE");
+    c.add_option("--dropout", to.score.dropout, "drops weights with this probability (default: 0)")->type_name("p");
+    c.add_option("--seed", to.score.seed, "of the dropout (default: 0)")->type_name("S");
+    c.add_option("--dout", to.dout,
+                 what == "attend" ? "backward, too: .npy of the gradient of the output; needs --grads"
+                                  : "backward, too: .npy of the gradient of the output")
+        ->type_name("FILE");
+    c.add_option("--dlse", to.dlse, "the gradient of log-sum-exp, .npy, [batch, heads, seq] (default: none)")
+        ->type_name("FILE");
+    if (what == "attend")
+        c.add_option("--grads", to.grads, "directory for dq.npy, dk.npy, dv.npy, dsinks.npy, dslopes.npy")
+            ->type_name("DIR");
+    c.add_option("--save", to.save, "what forward keeps for backward: resend (nothing), keep (default: resend)")
+        ->type_name("NAME");
+    c.add_option("--storage", to.storage,
+                 "hold tensors as float, double or bfloat16, which is written as float32 (default: the files' type)")
+        ->type_name("NAME");
     c.add_option("--scale", to.scale, "factor of q.k (default: 1/sqrt(head_dim))")->type_name("s");
     c.add_option("--format", to.format, "order of the files' extents: bshd, bhsd (default: bshd)")->type_name("NAME");
     c.add_option("--threads-per-rank", to.threads, "threads that a rank computes with, 1 to 1024 (default: 1)")
@@ -122,23 +157,31 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
 }
 
 [[nodiscard]] attention_command read(const attention_texts& from, attention_command::kind what) {
-    static constexpr std::array<std::string_view, 2> formats{"bshd", "bhsd"};
-    attention_command to{what,
-                         from.q,
-                         from.k,
-                         from.v,
-                         from.out,
-                         from.lse,
-                         from.json,
-                         {},
-                         {},
-                         {layout_named(from.layout),
-                          score_of(from.score),
-                          kernel_named(from.kernel),
-                          kernel_text(from.kernel),
-                          {},
-                          format::bshd,
-                          1}};
+    static constexpr std::array<std::string_view, 2> formats{"bshd", "bhsd"}, saves{"resend", "keep"};
+    static constexpr std::array<std::string_view, 3> storages{"float", "double",
+                                                              "bfloat16"}; // in the order of the type
+    attention_command to{.what = what,
+                         .q = from.q,
+                         .k = from.k,
+                         .v = from.v,
+                         .out = from.out,
+                         .lse = from.lse,
+                         .json = from.json,
+                         .strategies = {},
+                         .ranks = {},
+                         .dout = from.dout,
+                         .dlse = from.dlse,
+                         .grads = from.grads,
+                         .score = score_request::parse(from.score),
+                         .storage = {},
+                         .how = {layout_named(from.layout),
+                                 any_score(full{}),
+                                 kernel_named(from.kernel),
+                                 kernel_text(from.kernel),
+                                 {},
+                                 format::bshd,
+                                 1,
+                                 saving::resend}};
     if (what == attention_command::kind::compare) {
         if (from.strategy) to.strategies = strategy_name::parse_list(*from.strategy);
     } else {
@@ -148,13 +191,24 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     if (from.scale) to.how.scale = real_number("--scale", *from.scale);
     if (choice("--format", from.format, formats) == 1) to.how.order = format::bhsd;
     to.how.threads_per_rank = static_cast<int>(whole_number("--threads-per-rank", from.threads, 1, 1024));
+    if (from.storage) to.storage = static_cast<storage_type>(choice("--storage", *from.storage, storages));
+    if (from.save && choice("--save", *from.save, saves) == 1) to.how.save = saving::keep;
+    if (!from.dout)
+        for (const auto& [option, given] :
+             {std::pair("--grads", &from.grads), std::pair("--dlse", &from.dlse), std::pair("--save", &from.save)})
+            if (*given)
+                throw refusal(fmt::format("{} {} is of backward, which needs the gradient of the output: give --dout",
+                                          option, **given));
+    if (what == attention_command::kind::attend && from.dout && !from.grads)
+        throw refusal(fmt::format("--dout {}: the gradients have no place: give --grads, a directory", *from.dout));
     return to;
 }
 
 /// The arguments, last first as CLI11 wants them. A number that begins with a minus would be taken for an option: it is
 /// tied to the option that it belongs to.
 [[nodiscard]] std::vector<std::string> arguments(int argc, const char* const* argv) {
-    static constexpr std::array<std::string_view, 4> may_be_negative{"--scale", "--window", "--q-offset", "--ranks"};
+    static constexpr std::array<std::string_view, 6> may_be_negative{"--scale", "--window",  "--q-offset",
+                                                                     "--ranks", "--softcap", "--dropout"};
     std::vector<std::string> all;
     for (int i = 1; i < argc; ++i) {
         const std::string_view next = argv[i];

@@ -33,22 +33,25 @@ namespace seqpar::tool {
     return all;
 }
 
-/// One row: the strategy on all ranks, or serial on rank 0 by itself, judged on rank 0. Collective.
+/// One row: the strategy on all ranks, or serial on rank 0 by itself, judged on rank 0. Collective. Serial comes first: what
+/// it has computed is what the others are compared with.
 template <class T, communicator C>
 [[nodiscard]] comparison_row compare_one(C& comm, const strategy_name& strategy, const attention_command& c,
-                                         const whole_inputs<T>& in,
-                                         std::optional<judge<T, any_kernel, any_score>>& referee, progress& shown) {
+                                         const whole_inputs<T>& in, std::optional<referee<T>>& judges,
+                                         progress& shown) {
     comparison_row row;
     row.strategy = strategy.text();
     const auto judge_it = [&](const measured_run<T>& run) {
         row.cost = run.cost;
+        if (run.backward) row.backward.emplace().cost = run.backward->cost;
         if (comm.rank() != 0) return;
-        if (!referee) {
-            shown.say("computing serial and the definition");
-            referee.emplace(make_judge<T>(c.how, run.scale, comm.size(), in));
+        if (!judges) {
+            shown.say("computing the definition");
+            judges.emplace(c.how, run.scale, comm.size(), in, &run);
         }
         shown.say("judging " + strategy.text());
-        row.judged = referee->compare(run.out.view(), run.lse.view());
+        row.judged = judges->judge_forward(run);
+        if (run.backward) row.backward->judged = judges->judge_backward(run);
     };
     if (strategy.is_serial()) {
         C alone = comm.split(comm.rank() == 0 ? 0 : 1, comm.rank());
@@ -73,6 +76,7 @@ template <class T, class World>
     comparison all;
     all.shape = in.shape();
     all.type = element_traits<T>::name;
+    all.save = !c.dout ? "" : c.how.save == saving::keep ? "keep" : "resend";
     all.world = World::name;
     all.ranks = world.ranks();
     all.threads_per_rank = c.how.threads_per_rank;
@@ -83,14 +87,14 @@ template <class T, class World>
     {
         progress shown(world.speaks());
         world.run([&](auto comm) {
-            std::optional<judge<T, any_kernel, any_score>> referee; // on rank 0
+            std::optional<referee<T>> judges; // on rank 0
             std::vector<comparison_row> rows;
             for (const strategy_name& strategy : strategies) {
                 if (comm.rank() == 0)
                     shown.say(fmt::format("{}, {} ({} of {})", strategy.text(),
                                           ranks_text(strategy.is_serial() ? 1 : comm.size()), rows.size() + 1,
                                           strategies.size()));
-                rows.push_back(compare_one<T>(comm, strategy, c, in, referee, shown));
+                rows.push_back(compare_one<T>(comm, strategy, c, in, judges, shown));
             }
             if (comm.rank() == 0) all.rows = std::move(rows);
             const int mine = share(comm, comm.rank() == 0 && !all.verified() ? 1 : 0);

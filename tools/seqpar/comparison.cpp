@@ -11,11 +11,12 @@ bool comparison::verified() const {
 }
 
 std::vector<strategy_name> strategies_that_apply(int ranks, index_t heads) {
-    std::vector<std::string> names{"serial", "ulysses", "all-gather", "all-gather:stream=1", "ring"};
+    std::vector<std::string> names{"serial", "ulysses", "all-gather", "all-gather:stream=1", "ring", "tree"};
     // The proper divisor nearest to a square of ranks, with a head for each rank of a group if there is such a one.
     int degree = 0;
     for (int d = 2; d * d <= ranks; ++d)
         if (ranks % d == 0 && (degree == 0 || d <= heads)) degree = d;
+    if (degree != 0) names.push_back("grid");
     if (degree != 0)
         for (const char* inner : {"ring", "all-gather"}) names.push_back(fmt::format("ulysses:{}/{}", degree, inner));
     std::vector<strategy_name> all;

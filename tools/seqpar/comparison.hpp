@@ -4,8 +4,10 @@
 #include "settings.hpp"
 
 #include <seqpar/core/shape.hpp>
+#include <seqpar/verify/gradient_report.hpp>
 #include <seqpar/verify/report.hpp>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +19,18 @@ struct comparison_row {
     std::string strategy;
     accounts cost;
     report judged;
-    [[nodiscard]] bool verified() const { return judged.passed && cost.faults().empty(); }
+
+    struct backward_part {
+        accounts cost;
+        gradient_report judged;
+    };
+    std::optional<backward_part> backward; ///< where a DOUT was given
+
+    [[nodiscard]] bool forward_verified() const { return judged.passed && cost.faults().empty(); }
+    [[nodiscard]] bool backward_verified() const {
+        return !backward || (backward->judged.passed && backward->cost.faults().empty());
+    }
+    [[nodiscard]] bool verified() const { return forward_verified() && backward_verified(); }
 };
 
 /// The whole of compare: what was computed, on what, and a row for each strategy, serial first.
@@ -26,6 +39,7 @@ struct comparison {
     std::string type, world;
     int ranks = 1, threads_per_rank = 1;
     std::string layout, score, kernel;
+    std::string save; ///< what forward keeps for backward; empty: there is none
     double scale = 1;
     std::vector<comparison_row> rows;
 

@@ -4,33 +4,53 @@
 #include "settings.hpp"
 
 #include <seqpar/attention/preflight.hpp>
-#include <seqpar/core/shape.hpp>
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/rows.hpp>
+#include <seqpar/core/shape.hpp>
 
-#include <array>
+#include <optional>
+#include <string>
+#include <vector>
 
 namespace seqpar::tool {
 
-/// The headers of Q, K and V.
-using input_headers = std::array<npy_header, 3>;
+/// The headers of Q, K and V, and where backward is asked for of DOUT and perhaps of DLSE.
+struct input_headers {
+    npy_header q, k, v;
+    std::optional<npy_header> dout, dlse;
 
-/// Checks the three files. @throws refusal, with a path, if one is no array or they are of different types
+    /// The type that the attention is computed in.
+    [[nodiscard]] storage_type storage(const attention_command& c) const {
+        const bool wide = q.type == npy_type::float64;
+        return c.storage.value_or(wide ? storage_type::float64 : storage_type::float32);
+    }
+};
+
+/// Checks the files. @throws refusal, with a path, if one is no array or they are of different types
 [[nodiscard]] inline input_headers check_inputs(const attention_command& c) {
-    const input_headers all{check_npy(c.q), check_npy(c.k), check_npy(c.v)};
-    const auto type = [](const npy_header& h) { return h.is_double ? "float64" : "float32"; };
-    const std::array<const std::string*, 3> paths{&c.q, &c.k, &c.v};
-    for (std::size_t i = 1; i < 3; ++i)
-        if (all[i].is_double != all[0].is_double)
-            throw refusal(detail::concat(*paths[i], " is ", type(all[i]), " and ", *paths[0], " is ", type(all[0]),
-                                         ": Q, K and V must be of one type"));
+    const std::vector<npy_type> numbers{npy_type::float32, npy_type::float64};
+    const auto check = [&](const std::string& path) {
+        return check_npy(
+            path, {numbers, 4, "[batch, seq, heads, head_dim] (with --format bhsd: [batch, heads, seq, head_dim])"});
+    };
+    input_headers all{check(c.q), check(c.k), check(c.v), {}, {}};
+    const auto same_type = [&](const std::string& path, const npy_header& h) {
+        if (h.type != all.q.type)
+            throw refusal(detail::concat(path, " is ", name_of(h.type), " and ", c.q, " is ", name_of(all.q.type),
+                                         ": they must be of one type"));
+    };
+    same_type(c.k, all.k), same_type(c.v, all.v);
+    if (c.dout) same_type(*c.dout, all.dout.emplace(check(*c.dout)));
+    if (c.dlse) all.dlse = check_npy(*c.dlse, {numbers, 3, "[batch, heads, seq]"});
     return all;
 }
 
-/// Q, K and V of the whole sequence.
+/// Q, K and V of the whole sequence, and where backward is asked for DOUT and perhaps DLSE.
 template <class T>
 struct whole_inputs {
     npy_array<T> q, k, v;
+    std::optional<npy_array<T>> dout;                ///< [batch, seq, heads, head_dim of v]
+    std::optional<npy_array<accumulator_t<T>>> dlse; ///< [batch, seq, heads, 1]
 
     [[nodiscard]] attention_shape shape() const {
         const extents &a = q.view.shape(), &b = k.view.shape(), &c = v.view.shape();
@@ -41,14 +61,27 @@ struct whole_inputs {
 /// Loads them. @throws refusal if their shapes do not belong together
 template <class T>
 [[nodiscard]] whole_inputs<T> load_inputs(const attention_command& c, const input_headers& headers) {
-    const auto load = [&](const std::string& path, std::size_t i) {
-        return load_npy<T>(path, headers[i], c.how.order);
-    };
-    whole_inputs<T> all{load(c.q, 0), load(c.k, 1), load(c.v, 2)};
+    whole_inputs<T> all{load_npy<T>(c.q, headers.q, c.how.order),
+                        load_npy<T>(c.k, headers.k, c.how.order),
+                        load_npy<T>(c.v, headers.v, c.how.order),
+                        {},
+                        {}};
     // The facade checks each rank's rows; here the message can speak of the whole sequence.
     detail::call whole;
     whole.q = all.q.view.shape(), whole.k = all.k.view.shape(), whole.v = all.v.view.shape();
     if (const std::string trouble = detail::trouble_of(whole); !trouble.empty()) throw refusal(trouble);
+    const auto expect = [&](const std::string& path, const extents& have, const extents& want, const char* what) {
+        if (have != want) throw refusal(detail::concat(path, ": it is ", have, ": allowed is ", want, ", ", what));
+    };
+    const extents &q = whole.q, &v = whole.v;
+    if (c.dout) {
+        all.dout = load_npy<T>(*c.dout, *headers.dout, c.how.order);
+        expect(*c.dout, all.dout->view.shape(), {q.batch, q.seq, q.heads, v.dim}, "the shape of the output");
+    }
+    if (c.dlse) {
+        all.dlse = load_npy<accumulator_t<T>>(*c.dlse, *headers.dlse, c.how.order);
+        expect(*c.dlse, all.dlse->view.shape(), {q.batch, q.seq, q.heads, 1}, "one for each row of each head");
+    }
     return all;
 }
 

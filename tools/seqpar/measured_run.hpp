@@ -14,8 +14,10 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace seqpar::tool {
@@ -33,6 +35,14 @@ struct measured_run {
     tensor<T> out;                ///< [batch, N, heads, head_dim of v]; elsewhere empty
     tensor<accumulator_t<T>> lse; ///< [batch, N, heads, 1]; elsewhere empty
     accounts cost;                ///< the same on every rank
+
+    /// Where the inputs have a DOUT.
+    struct backward_run {
+        tensor<T> dq, dk, dv; ///< on rank 0
+        std::vector<accumulator_t<T>> dsinks, dslopes;
+        accounts cost;
+    };
+    std::optional<backward_run> backward;
 };
 
 [[nodiscard]] inline thread_pool make_pool(int threads) {
@@ -44,9 +54,19 @@ struct measured_run {
     }
 }
 
-/// Runs a strategy on this rank's rows of the whole input and gathers the results. Collective.
-/// `layout` may differ from the settings'. best_of_two: what takes less than half a second is run twice and the faster time
-/// taken.
+/// The accounts of all ranks, from this rank's. Collective.
+template <communicator C>
+[[nodiscard]] accounts gather_accounts(C& comm, const account& mine) {
+    accounts all;
+    all.of_ranks.resize(static_cast<std::size_t>(comm.size()));
+    collective::all_gather_doubling(comm, outgoing{reinterpret_cast<const std::byte*>(&mine), sizeof mine},
+                                    reinterpret_cast<std::byte*>(all.of_ranks.data()));
+    return all;
+}
+
+/// Runs a strategy on this rank's rows of the whole input, backward too if it has a DOUT, and gathers the results.
+/// Collective. `layout` may differ from the settings'. best_of_two: what takes less than half a second is run twice and the
+/// faster time taken.
 template <class T, communicator Raw>
 [[nodiscard]] measured_run<T> run_measured(Raw& raw, const strategy_name& strategy, const any_layout& layout,
                                            const attention_settings& how, bool lse, const whole_inputs<T>& in,
@@ -56,7 +76,7 @@ template <class T, communicator Raw>
     counted_memory memory;
     comm_type counting(raw);
     options rest;
-    rest.scale = how.scale, rest.lse = lse, rest.memory = &memory;
+    rest.scale = how.scale, rest.lse = lse || in.dout, rest.memory = &memory, rest.save = how.save;
     run_time_attention<T, comm_type> attend{counting,
                                             strategy.on<comm_type>(),
                                             span_backend<T>{how.order},
@@ -71,48 +91,66 @@ template <class T, communicator Raw>
     const placement& here = where[static_cast<std::size_t>(comm.rank())];
     const rank_rows<T> q(in.q.view, here.queries.rows), k(in.k.view, here.keys.rows), v(in.v.view, here.keys.rows);
 
-    account mine;
-    mine.predicted = attend.predict(shape, comm.rank());
-    const traffic before = counting.counts().payload();
-    const auto timed = [&] {
+    std::optional<rank_rows<T>> dout;
+    if (in.dout) dout.emplace(in.dout->view, here.queries.rows);
+    std::optional<rank_rows<A>> dlse;
+    if (in.dlse) dlse.emplace(in.dlse->view, here.queries.rows);
+
+    /// Runs pass() with its cost counted, or once more with its time taken.
+    const auto measured = [&](account& of, bool again, const auto& pass) {
+        const traffic before = counting.counts().payload();
+        if (!again) memory.reset_peak();
         collective::barrier(comm);
         const auto start = std::chrono::steady_clock::now();
         try {
-            auto result = attend.forward(q.view(), k.view(), v.view());
-            mine.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+            auto result = pass();
+            const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+            of.seconds = again ? std::min(of.seconds, seconds) : seconds;
+            if (again) return result;
+            const traffic after = counting.counts().payload();
+            of.counted.bytes = static_cast<std::size_t>(after.bytes - before.bytes);
+            of.counted.messages = static_cast<std::size_t>(after.messages - before.messages);
+            of.counted.rounds = static_cast<std::size_t>(after.rounds - before.rounds);
+            of.counted.memory = memory.peak();
             return result;
         } catch (const std::bad_alloc&) {
-            throw error(detail::concat("not enough memory: this rank needs ", mine.predicted.memory,
+            throw error(detail::concat("not enough memory: this rank needs ", of.predicted.memory,
                                        " bytes beyond its rows of Q, K, V and the output"));
         }
     };
-    memory.reset_peak();
-    auto result = timed();
-    const traffic after = counting.counts().payload();
-    mine.counted.bytes = static_cast<std::size_t>(after.bytes - before.bytes);
-    mine.counted.messages = static_cast<std::size_t>(after.messages - before.messages);
-    mine.counted.rounds = static_cast<std::size_t>(after.rounds - before.rounds);
-    mine.counted.memory = memory.peak();
 
     measured_run<T> run;
     run.name = attend.name();
     run.scale = attend.scale(shape.dim);
-    const auto gather_accounts = [&] {
-        run.cost.of_ranks.resize(static_cast<std::size_t>(comm.size()));
-        collective::all_gather_doubling(comm, outgoing{reinterpret_cast<const std::byte*>(&mine), sizeof mine},
-                                        reinterpret_cast<std::byte*>(run.cost.of_ranks.data()));
-    };
-    gather_accounts();
+    account mine;
+    mine.predicted = attend.predict(shape, comm.rank());
+    const auto forward = [&] { return attend.forward(q.view(), k.view(), v.view()); };
+    auto result = measured(mine, false, forward);
+    run.cost = gather_accounts(comm, mine);
     if (best_of_two && run.cost.seconds() < 0.5) {
-        const std::vector<account> first = run.cost.of_ranks;
-        result = timed();
-        gather_accounts();
-        for (std::size_t r = 0; r < first.size(); ++r)
-            run.cost.of_ranks[r].seconds = std::min(first[r].seconds, run.cost.of_ranks[r].seconds);
+        static_cast<void>(measured(mine, true, forward));
+        run.cost = gather_accounts(comm, mine);
     }
-
     run.out = collect(comm, tensor_view<const T>(result.out.view()), where, &placement::queries, how.order);
     if (lse) run.lse = collect(comm, tensor_view<const A>(result.lse.view()), where, &placement::queries, format::bhsd);
+    if (!in.dout) return run;
+
+    auto& back = run.backward.emplace();
+    account of_backward;
+    of_backward.predicted = attend.predict_backward(shape, comm.rank(), in.dlse.has_value());
+    const auto backward = [&] {
+        return attend.backward(dout->view(), result, dlse ? dlse->view() : tensor_view<const A>{});
+    };
+    auto gradients = measured(of_backward, false, backward);
+    back.cost = gather_accounts(comm, of_backward);
+    if (best_of_two && back.cost.seconds() < 0.5) {
+        static_cast<void>(measured(of_backward, true, backward));
+        back.cost = gather_accounts(comm, of_backward);
+    }
+    back.dq = collect(comm, tensor_view<const T>(gradients.dq.view()), where, &placement::queries, how.order);
+    back.dk = collect(comm, tensor_view<const T>(gradients.dk.view()), where, &placement::keys, how.order);
+    back.dv = collect(comm, tensor_view<const T>(gradients.dv.view()), where, &placement::keys, how.order);
+    back.dsinks = std::move(gradients.dsinks), back.dslopes = std::move(gradients.dslopes);
     return run;
 }
 

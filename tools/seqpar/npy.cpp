@@ -9,7 +9,9 @@
 #include <xtensor/xnpy.hpp>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -17,6 +19,8 @@
 #include <optional>
 #include <stdexcept>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace seqpar::tool {
@@ -34,16 +38,40 @@ namespace {
     return last == std::string_view::npos ? std::string_view{} : rest.substr(0, last + 1);
 }
 
-[[nodiscard]] bool type_of(const std::string& path, std::string_view descr) {
-    if (descr == "'<f4'") return false;
-    if (descr == "'<f8'") return true;
+struct type_row {
+    npy_type type;
+    std::string_view descr;
+    const char* name;
+    std::size_t bytes;
+};
+constexpr std::array<type_row, 5> all_types{{{npy_type::float32, "<f4", "float32", 4},
+                                             {npy_type::float64, "<f8", "float64", 8},
+                                             {npy_type::int32, "<i4", "int32", 4},
+                                             {npy_type::int64, "<i8", "int64", 8},
+                                             {npy_type::boolean, "|b1", "bool", 1}}};
+
+[[nodiscard]] const type_row& row_of(npy_type type) {
+    return *std::ranges::find_if(all_types, [&](const type_row& t) { return t.type == type; });
+}
+
+[[nodiscard]] npy_type type_of(const std::string& path, std::string_view descr, const std::vector<npy_type>& wanted) {
     const std::string_view type = descr.size() > 2 ? descr.substr(1, descr.size() - 2) : descr;
-    const char* hint = type == ">f4" || type == ">f8" ? " (this one is big-endian)" : "";
-    refuse(path, fmt::format("elements are of type '{}'{}: allowed are <f4 (float32) and <f8 (float64)", type, hint));
+    std::string allowed;
+    for (const npy_type t : wanted) {
+        const type_row& row = row_of(t);
+        if (type == row.descr) return t;
+        allowed += fmt::format("{}{} ({})",
+                               allowed.empty()      ? ""
+                               : t == wanted.back() ? " and "
+                                                    : ", ",
+                               row.descr, row.name);
+    }
+    const char* hint = !type.empty() && type.front() == '>' ? " (this one is big-endian)" : "";
+    refuse(path, fmt::format("elements are of type '{}'{}: allowed are {}", type, hint, allowed));
 }
 
 /// The extents in "(1, 2, 3, 4)".
-[[nodiscard]] std::array<index_t, 4> shape_of(const std::string& path, std::string_view tuple) {
+[[nodiscard]] std::vector<index_t> shape_of(const std::string& path, std::string_view tuple, const npy_wanted& wanted) {
     std::vector<index_t> all;
     std::string_view rest = tuple.substr(1, tuple.size() - 2);
     while (rest.find_first_not_of(' ') != std::string_view::npos) {
@@ -59,17 +87,16 @@ namespace {
         if (!rest.empty() && rest.front() != ',') refuse(path, fmt::format("its shape {} is malformed", tuple));
         if (!rest.empty()) rest.remove_prefix(1);
     }
-    if (all.size() != 4)
-        refuse(path,
-               fmt::format("its shape {} has {} extents: 4 are needed, [batch, seq, heads, head_dim] (with --format "
-                           "bhsd: [batch, heads, seq, head_dim])",
-                           tuple, all.size()));
-    return {all[0], all[1], all[2], all[3]};
+    if (all.size() != wanted.extents)
+        refuse(path, fmt::format("its shape {} has {} extent{}: {} {} needed, {}", tuple, all.size(),
+                                 all.size() == 1 ? "" : "s", wanted.extents, wanted.extents == 1 ? "is" : "are",
+                                 wanted.meaning));
+    return all;
 }
 
 /// Bytes of an array, or nothing if they are too many to be counted.
 [[nodiscard]] std::optional<std::uintmax_t> bytes_of(const npy_header& h) {
-    std::uintmax_t bytes = h.is_double ? 8 : 4;
+    std::uintmax_t bytes = row_of(h.type).bytes;
     // An extent of zero must not hide others whose product nobody can count.
     for (const index_t extent : h.shape)
         if (__builtin_mul_overflow(bytes, static_cast<std::uintmax_t>(std::max(extent, index_t{1})), &bytes)) return {};
@@ -77,11 +104,11 @@ namespace {
     return std::ranges::find(h.shape, 0) != h.shape.end() ? 0 : bytes;
 }
 
-[[nodiscard]] std::array<index_t, 4> dense(const npy_header& h) {
-    std::array<index_t, 4> step{};
+[[nodiscard]] std::vector<index_t> dense(const npy_header& h) {
+    std::vector<index_t> step(h.shape.size());
     index_t next = 1;
-    for (std::size_t i = 0; i < 4; ++i) {
-        const std::size_t at = h.fortran_order ? i : 3 - i;
+    for (std::size_t i = 0; i < step.size(); ++i) {
+        const std::size_t at = h.fortran_order ? i : step.size() - 1 - i;
         step[at] = next;
         next *= h.shape[at];
     }
@@ -90,7 +117,9 @@ namespace {
 
 } // namespace
 
-npy_header check_npy(const std::string& path) {
+const char* name_of(npy_type type) { return row_of(type).name; }
+
+npy_header check_npy(const std::string& path, const npy_wanted& wanted) {
     const std::uintmax_t size = size_of_readable_file(path);
     if (size == 0) refuse(path, "the file is empty: an .npy file is needed");
     std::ifstream in(path, std::ios::binary);
@@ -124,9 +153,9 @@ npy_header check_npy(const std::string& path) {
     if (descr.empty() || descr.front() != '\'' || shape.empty() || shape.front() != '(' || !ordered)
         refuse(path, "its header is malformed: 'descr', 'fortran_order' and 'shape' are needed, in this order");
     npy_header header;
-    header.is_double = type_of(path, descr);
+    header.type = type_of(path, descr, wanted.types);
     header.fortran_order = order == "True,";
-    header.shape = shape_of(path, shape);
+    header.shape = shape_of(path, shape, wanted);
     const std::optional<std::uintmax_t> declared = bytes_of(header);
     const std::uintmax_t there = size - begin - length;
     if (!declared)
@@ -138,7 +167,7 @@ npy_header check_npy(const std::string& path) {
 }
 
 template <class T>
-npy_array<T> load_npy(const std::string& path, const npy_header& header, format order) {
+npy_elements<T> load_elements(const std::string& path, const npy_header& header) {
     using loaded = decltype(xt::load_npy<T>(path));
     std::shared_ptr<const loaded> array;
     try {
@@ -148,12 +177,69 @@ npy_array<T> load_npy(const std::string& path, const npy_header& header, format 
     } catch (const std::runtime_error& why) {
         refuse(path, fmt::format("xtensor cannot load it: {}", why.what()));
     }
-    const std::array<index_t, 4>& n = header.shape;
-    const std::array<index_t, 4> step = dense(header);
-    const std::size_t seq = order == format::bshd ? 1 : 2, heads = 3 - seq;
-    const extents shape{n[0], n[seq], n[heads], n[3]};
     const T* data = array->data();
-    return {std::move(array), {data, shape, strides{step[0], step[seq], step[heads], step[3]}}};
+    return {std::move(array), data, header.shape, dense(header)};
+}
+
+template <class To>
+std::vector<To> load_list(const std::string& path, const npy_header& header) {
+    const auto read = [&](auto like) {
+        const auto from = load_elements<decltype(like)>(path, header);
+        std::vector<To> all;
+        for (index_t i = 0; i < from.shape[0]; ++i) all.push_back(static_cast<To>(from.data[i]));
+        return all;
+    };
+    switch (header.type) {
+    case npy_type::float32:
+        return read(float{});
+    case npy_type::float64:
+        return read(double{});
+    case npy_type::int32:
+        return read(std::int32_t{});
+    default:
+        return read(std::int64_t{});
+    }
+}
+
+namespace {
+
+/// The view of a file of T as the named extents.
+template <class T>
+[[nodiscard]] npy_array<T> named(npy_elements<T> from, format order) {
+    const auto &n = from.shape, &step = from.step;
+    if (n.size() == 3) // [batch, heads, seq]
+        return {std::move(from.owner), {from.data, {n[0], n[2], n[1], 1}, strides{step[0], step[2], step[1], 1}}};
+    const std::size_t seq = order == format::bshd ? 1 : 2, heads = 3 - seq;
+    return {std::move(from.owner),
+            {from.data, {n[0], n[seq], n[heads], n[3]}, strides{step[0], step[seq], step[heads], step[3]}}};
+}
+
+template <class T, class From>
+[[nodiscard]] npy_array<T> converted(const npy_array<From>& from) {
+    const auto whole = std::make_shared<tensor<T>>(from.view.shape());
+    copy(from.view, whole->view());
+    const tensor_view<const T> view = std::as_const(*whole).view();
+    return {whole, view};
+}
+
+} // namespace
+
+template <class T>
+npy_array<T> load_npy(const std::string& path, const npy_header& header, format order) {
+    if (header.type == npy_type::float64) {
+        auto there = named(load_elements<double>(path, header), order);
+        if constexpr (std::is_same_v<T, double>)
+            return there;
+        else if constexpr (std::is_same_v<T, float>)
+            return converted<float>(there);
+        else
+            return converted<T>(converted<float>(there));
+    }
+    auto there = named(load_elements<float>(path, header), order);
+    if constexpr (std::is_same_v<T, float>)
+        return there;
+    else
+        return converted<T>(there);
 }
 
 template <class T>
@@ -161,23 +247,36 @@ void save_npy(const std::string& path, const T* data, std::span<const std::size_
     const std::vector<std::size_t> extents(shape.begin(), shape.end());
     std::size_t count = 1;
     for (const std::size_t extent : extents) count *= extent;
-    std::error_code ignored;
-    try {
-        const T empty{}; // an array of nothing has no address, and xtensor wants one
-        xt::dump_npy(path, xt::adapt(count == 0 ? &empty : data, count, xt::no_ownership(), extents));
-    } catch (const std::runtime_error& why) {
-        refuse(shown, fmt::format("cannot be written: {}", why.what()));
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        std::vector<float> wide(count);
+        std::transform(data, data + count, wide.begin(), [](bfloat16 x) { return static_cast<float>(x); });
+        return save_npy<float>(path, wide.data(), shape, shown);
+    } else {
+        std::error_code ignored;
+        try {
+            const T empty{}; // an array of nothing has no address, and xtensor wants one
+            xt::dump_npy(path, xt::adapt(count == 0 ? &empty : data, count, xt::no_ownership(), extents));
+        } catch (const std::runtime_error& why) {
+            refuse(shown, fmt::format("cannot be written: {}", why.what()));
+        }
+        // xtensor does not look whether the disk took it
+        const std::uintmax_t have = std::filesystem::file_size(path, ignored);
+        if (ignored || have < count * sizeof(T) + 16)
+            refuse(shown, fmt::format("cannot be written: {} bytes are needed and the disk took {}", count * sizeof(T),
+                                      ignored ? 0 : have));
     }
-    // xtensor does not look whether the disk took it
-    const std::uintmax_t have = std::filesystem::file_size(path, ignored);
-    if (ignored || have < count * sizeof(T) + 16)
-        refuse(shown, fmt::format("cannot be written: {} bytes are needed and the disk took {}", count * sizeof(T),
-                                  ignored ? 0 : have));
 }
 
+template npy_elements<float> load_elements(const std::string&, const npy_header&);
+template npy_elements<double> load_elements(const std::string&, const npy_header&);
+template npy_elements<bool> load_elements(const std::string&, const npy_header&);
+template std::vector<double> load_list(const std::string&, const npy_header&);
+template std::vector<index_t> load_list(const std::string&, const npy_header&);
 template npy_array<float> load_npy(const std::string&, const npy_header&, format);
 template npy_array<double> load_npy(const std::string&, const npy_header&, format);
+template npy_array<bfloat16> load_npy(const std::string&, const npy_header&, format);
 template void save_npy(const std::string&, const float*, std::span<const std::size_t>, const std::string&);
 template void save_npy(const std::string&, const double*, std::span<const std::size_t>, const std::string&);
+template void save_npy(const std::string&, const bfloat16*, std::span<const std::size_t>, const std::string&);
 
 } // namespace seqpar::tool

@@ -6,6 +6,7 @@
 #include "embed.hpp"
 #include "in_agreement.hpp"
 #include "inputs.hpp"
+#include "score_request.hpp"
 
 #include <seqpar/core/error.hpp>
 
@@ -22,9 +23,14 @@ namespace seqpar::tool {
 inline constexpr int refused = 2;
 
 template <class T, class World>
-[[nodiscard]] int run_attention(World& world, const attention_command& c, const input_headers& headers) {
+[[nodiscard]] int run_attention(World& world, attention_command c, const input_headers& headers) {
     std::optional<whole_inputs<T>> in;
-    in_agreement(world, [&] { in.emplace(load_inputs<T>(c, headers)); });
+    std::optional<loaded_score> score;
+    in_agreement(world, [&] {
+        in.emplace(load_inputs<T>(c, headers));
+        score.emplace(load_score(c.score, in->shape()));
+    });
+    c.how.score = score->score;
     return c.what == attention_command::kind::compare ? compare<T>(world, c, *in) : attend<T>(world, c, *in);
 }
 
@@ -46,10 +52,18 @@ template <class World>
     in_agreement(world, [&] { headers = check_inputs(c); });
     // Ranks that found different types in files of one name must not part ways here.
     in_agreement(world, [&] {
-        if (!world.same(headers[0].is_double ? 1 : 0))
+        if (!world.same(headers.q.type == npy_type::float64 ? 1 : 0))
             throw refusal(c.q + " is of different types on different ranks: all ranks must see the same files");
     });
-    return headers[0].is_double ? run_attention<double>(world, c, headers) : run_attention<float>(world, c, headers);
+    switch (headers.storage(c)) {
+    case storage_type::float64:
+        return run_attention<double>(world, c, headers);
+    case storage_type::bfloat16:
+        return run_attention<bfloat16>(world, c, headers);
+    case storage_type::float32:
+        break;
+    }
+    return run_attention<float>(world, c, headers);
 }
 
 } // namespace seqpar::tool

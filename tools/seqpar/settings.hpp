@@ -1,7 +1,9 @@
 #pragma once
 
+#include "score_request.hpp"
 #include "strategy_name.hpp"
 
+#include <seqpar/attention/options.hpp>
 #include <seqpar/core/tensor.hpp>
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/layout/any_layout.hpp>
@@ -14,6 +16,9 @@
 
 namespace seqpar::tool {
 
+/// In what type q, k, v and the results are held.
+enum class storage_type { float32, float64, bfloat16 };
+
 /// What an attention is, apart from its inputs and its ranks.
 struct attention_settings {
     any_layout layout;
@@ -21,8 +26,9 @@ struct attention_settings {
     any_kernel kernel;
     std::string kernel_text; ///< its name and what it runs on: "flash (avx512)"
     std::optional<double> scale;
-    format order = format::bshd; ///< of Q, K, V and OUT
+    format order = format::bshd; ///< of Q, K, V, OUT, DOUT and the gradients
     int threads_per_rank = 1;
+    saving save = saving::resend;
 };
 
 /// The command `attend Q K V -o OUT`, and `verify` and `compare`, which are like it.
@@ -32,6 +38,9 @@ struct attention_command {
     std::optional<std::string> out, lse, json;
     std::vector<strategy_name> strategies; ///< one; of compare, those asked for, or none: all that apply
     std::optional<int> ranks;
+    std::optional<std::string> dout, dlse, grads; ///< of backward: files, and the directory of gradients
+    score_request score;                          ///< how.score, once its files are loaded
+    std::optional<storage_type> storage;          ///< none: the files' own type
     attention_settings how;
 };
 

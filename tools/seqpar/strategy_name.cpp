@@ -13,10 +13,74 @@
 namespace seqpar::tool {
 namespace {
 
-constexpr std::array<std::string_view, 4> names{"serial", "ulysses", "all-gather", "ring"}; // in the order of kind
+constexpr std::array<std::string_view, 6> names{"serial", "ulysses", "all-gather",
+                                                "ring",   "tree",    "grid"}; // in the order of kind
 constexpr int most_nested = 8;
 
+/// A word, as in "doubling", or a key with a value, as in "stream=2".
+struct option_text {
+    std::string_view key, value;
+    bool has_value;
+
+    explicit option_text(std::string_view text)
+        : key(text.substr(0, text.find('='))), has_value(key.size() < text.size()) {
+        if (has_value) value = text.substr(key.size() + 1);
+    }
+};
+
 } // namespace
+
+void strategy_name::parse_option(part& p, std::string_view text, std::string_view whole) {
+    const std::string_view name = names[static_cast<std::size_t>(p.name)];
+    const option_text option(text);
+    const auto number = [&](const char* what, std::string_view value) {
+        return static_cast<int>(whole_number(fmt::format("strategy '{}': {}", whole, what), value, 1, 1024));
+    };
+    const auto refuse = [&](std::string_view allowed) {
+        throw refusal(fmt::format("strategy '{}': {} takes {}, and not '{}'", whole, name, allowed, text));
+    };
+    switch (p.name) {
+    case kind::ulysses:
+        p.degree = number("degree", text);
+        return;
+    case kind::all_gather:
+        if (option.key == "stream" && option.has_value)
+            p.all_gather.stream = number("stream", option.value);
+        else if (text == "direct" || text == "ring" || text == "doubling")
+            p.all_gather.pattern = text == "direct" ? exchange_pattern::direct
+                                   : text == "ring" ? exchange_pattern::ring
+                                                    : exchange_pattern::doubling;
+        else
+            refuse("a pattern, direct, ring or doubling (as in all-gather:doubling), and blocks of V a round (as in "
+                   "all-gather:stream=1)");
+        return;
+    case kind::ring:
+        if (text == "bidirectional")
+            p.ring.route = ring_route::bidirectional();
+        else if (option.key == "double" && option.has_value)
+            p.ring.route = ring_route::double_ring(number("double", option.value));
+        else if (text == "pass=q" || text == "pass=kv" || text == "pass=auto")
+            p.ring.passing = text == "pass=q"    ? ring_passing::queries
+                             : text == "pass=kv" ? ring_passing::keys
+                                                 : ring_passing::automatic;
+        else
+            refuse("bidirectional, double=w (inner rings of w ranks), or what is passed: pass=kv, pass=q, pass=auto");
+        return;
+    case kind::grid: {
+        const std::size_t x = text.find('x');
+        if (x == std::string_view::npos)
+            refuse("its sides, as in grid:2x4: ranks that share keys x ranks that share queries");
+        p.grid = {number("Pa", text.substr(0, x)), number("Pc", text.substr(x + 1))};
+        return;
+    }
+    case kind::serial:
+    case kind::tree:
+        throw refusal(fmt::format("strategy '{}': {} takes no option, and was given '{}'; ulysses takes a degree "
+                                  "(ulysses:2), all-gather a pattern and blocks of V a round (all-gather:doubling, "
+                                  "all-gather:stream=1), ring a route (ring:bidirectional), grid its sides (grid:2x4)",
+                                  whole, name, text));
+    }
+}
 
 strategy_name::part strategy_name::parse_part(std::string_view text, std::string_view whole) {
     const std::size_t colon = text.find(':');
@@ -24,26 +88,12 @@ strategy_name::part strategy_name::parse_part(std::string_view text, std::string
     const std::string in = text == whole ? "strategy" : fmt::format("strategy '{}':", whole);
     if (name.empty()) throw refusal(fmt::format("strategy '{}' lacks a name: allowed are {}", whole, list(names)));
     part p{static_cast<kind>(choice(in, name, names))};
-    if (colon == std::string_view::npos) return p;
-    const std::string_view option = text.substr(colon + 1);
-    switch (p.name) {
-    case kind::ulysses:
-        p.number = static_cast<int>(whole_number(fmt::format("strategy '{}': degree", whole), option, 1, 1024));
-        break;
-    case kind::all_gather: {
-        constexpr std::string_view key = "stream=";
-        if (option.substr(0, key.size()) != key)
-            throw refusal(fmt::format("strategy '{}': all-gather takes the option stream=c, blocks of V a round (as in "
-                                      "all-gather:stream=1), and not '{}'",
-                                      whole, option));
-        p.number = static_cast<int>(
-            whole_number(fmt::format("strategy '{}': stream", whole), option.substr(key.size()), 1, 1024));
-        break;
-    }
-    default:
-        throw refusal(fmt::format("strategy '{}': {} takes no option, and was given '{}'; ulysses takes a degree "
-                                  "(ulysses:2) and all-gather blocks of V a round (all-gather:stream=1)",
-                                  whole, name, option));
+    std::string_view rest = colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1);
+    for (bool more = colon != std::string_view::npos; more;) {
+        const std::size_t next = rest.find(':');
+        parse_option(p, rest.substr(0, next), whole);
+        more = next != std::string_view::npos;
+        if (more) rest = rest.substr(next + 1);
     }
     return p;
 }

@@ -2,8 +2,10 @@
 
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/any_strategy.hpp>
+#include <seqpar/strategy/grid.hpp>
 #include <seqpar/strategy/ring.hpp>
 #include <seqpar/strategy/serial.hpp>
+#include <seqpar/strategy/tree.hpp>
 #include <seqpar/strategy/ulysses.hpp>
 
 #include <string>
@@ -12,9 +14,10 @@
 
 namespace seqpar::tool {
 
-/// A strategy as it is written on the command line: name[:option][/inner].
+/// A strategy as it is written on the command line: name[:option...][/inner].
 ///
-///     serial   ulysses[:degree][/inner]   all-gather[:stream=c]   ring
+///     serial   ulysses[:degree][/inner]   all-gather[:direct|:ring|:doubling][:stream=c]
+///     ring[:bidirectional|:double=w|:pass=q|:pass=kv|:pass=auto]   tree   grid[:PaxPc]
 ///
 /// ulysses alone holds an inner strategy.
 class strategy_name {
@@ -36,28 +39,36 @@ public:
     [[nodiscard]] any_strategy<C> on() const {
         any_strategy<C> all = bare<C>(parts_.back());
         for (std::size_t outer = parts_.size() - 1; outer > 0; --outer)
-            all = ulysses<any_strategy<C>>{parts_[outer - 1].number, std::move(all)};
+            all = ulysses<any_strategy<C>>{parts_[outer - 1].degree, std::move(all)};
         return all;
     }
 
 private:
-    enum class kind { serial, ulysses, all_gather, ring };
+    enum class kind { serial, ulysses, all_gather, ring, tree, grid };
     struct part {
         kind name = kind::serial;
-        int number = 0; // degree, or blocks streamed
+        int degree = 0;
+        seqpar::all_gather all_gather = {};
+        seqpar::ring ring = {};
+        seqpar::grid grid = {};
     };
 
     [[nodiscard]] static part parse_part(std::string_view text, std::string_view whole);
+    static void parse_option(part& p, std::string_view option, std::string_view whole);
 
     template <communicator C>
     [[nodiscard]] static any_strategy<C> bare(const part& p) {
         switch (p.name) {
         case kind::ulysses:
-            return ulysses<any_strategy<C>>{p.number, serial{}};
+            return ulysses<any_strategy<C>>{p.degree, serial{}};
         case kind::all_gather:
-            return all_gather{p.number};
+            return p.all_gather;
         case kind::ring:
-            return ring{};
+            return p.ring;
+        case kind::tree:
+            return tree{};
+        case kind::grid:
+            return p.grid;
         case kind::serial:
             break;
         }

@@ -27,6 +27,10 @@ std::string plural(std::size_t count, std::string_view what) {
 
 std::string ranks_text(int ranks) { return plural(static_cast<std::size_t>(ranks), "rank"); }
 
+std::string type_text(std::string_view type) {
+    return type == "double" ? "float64" : type == "float" ? "float32" : std::string(type);
+}
+
 std::string describe(const attention_shape& s, std::string_view type) {
     std::string text = fmt::format("batch {}, ", s.batch);
     text += s.queries == s.keys ? fmt::format("{} queries and keys, ", s.queries)
@@ -34,7 +38,7 @@ std::string describe(const attention_shape& s, std::string_view type) {
     text += fmt::format("{} heads of {}", s.heads, s.dim);
     if (s.kv_heads != s.heads) text += fmt::format(", {} kv heads", s.kv_heads);
     if (s.dim_v != s.dim) text += fmt::format(", values of {}", s.dim_v);
-    return fmt::format("{}, {}", text, type == "double" ? "float64" : "float32");
+    return fmt::format("{}, {}", text, type_text(type));
 }
 
 } // namespace seqpar::tool

@@ -16,6 +16,8 @@ namespace seqpar::tool {
 [[nodiscard]] std::string plural(std::size_t count, std::string_view what);
 /// "4 ranks"
 [[nodiscard]] std::string ranks_text(int ranks);
+/// "float32" of an element_traits name
+[[nodiscard]] std::string type_text(std::string_view type);
 /// "batch 1, 16384 queries and keys, 8 heads of 64, float32"
 [[nodiscard]] std::string describe(const attention_shape& shape, std::string_view type);
 
