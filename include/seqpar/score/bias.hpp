@@ -46,8 +46,9 @@ public:
         if (!fits(shape_.batch, of.batch) || !fits(shape_.heads, of.heads) || shape_.queries != of.queries ||
             shape_.keys != of.keys)
             throw refusal(detail::concat("bias is [", shape_.batch, ", ", shape_.heads, ", ", shape_.queries, ", ",
-                                         shape_.keys, "]: allowed is [", of.batch, " or 1, ", of.heads, " or 1, ",
-                                         of.queries, ", ", of.keys, "]: batch, heads, rows of Q, rows of K"));
+                                         shape_.keys, "]: allowed is [", of.batch, of.batch == 1 ? ", " : " or 1, ",
+                                         of.heads, of.heads == 1 ? ", " : " or 1, ", of.queries, ", ", of.keys,
+                                         "]: batch, heads, rows of Q, rows of K"));
     }
     [[nodiscard]] score_stages stages() const noexcept { return bit(score_stage::bias); }
     template <class A>
