@@ -32,7 +32,7 @@ BEGIN {
     level["version.hpp"] = 0; level["core"] = 1
     level["layout"] = 2; level["score"] = 2; level["comm"] = 2; level["backend"] = 2; level["plan"] = 2
     level["kernel"] = 3; level["strategy"] = 4
-    level["attention"] = 5; level["attention.hpp"] = 6; level["verify"] = 7; level["verify.hpp"] = 8; level["seqpar.hpp"] = 9
+    level["attention"] = 5; level["attention.hpp"] = 6; level["decode"] = 6; level["decode.hpp"] = 7; level["verify"] = 7; level["verify.hpp"] = 8; level["seqpar.hpp"] = 9
     optional["seqpar/comm/mpi.hpp"]; optional["seqpar/comm/simgrid.hpp"]
     optional["seqpar/backend/xtensor.hpp"]; optional["seqpar/score/dropout.hpp"]
     for (i = 1; i < ARGC; ++i) exists[ARGV[i]]

@@ -9,6 +9,7 @@
 #include <seqpar/comm/threads.hpp>
 #include <seqpar/core/counted_memory.hpp>
 #include <seqpar/core/executor.hpp>
+#include <seqpar/decode.hpp>
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/flash.hpp>
 #include <seqpar/kernel/reference.hpp>
