@@ -4,6 +4,7 @@
 #pragma once
 
 #include <support/random.hpp>
+#include <support/same_rows.hpp>
 
 #include <seqpar/comm/metered.hpp>
 #include <seqpar/core/counted_memory.hpp>
@@ -51,22 +52,10 @@ class recomputation {
 public:
     recomputation(const tensor_view<const T>& q, const tensor_view<const T>& k, const tensor_view<const T>& v,
                   const Score& s, index_t batch_entry, int merges)
-        : score_(s), define_(frame(q, k, batch_entry), q, k, v, s, merges) {}
+        : define_(frame(q, k, batch_entry), q, k, v, s, merges) {}
 
     void judge(index_t at, index_t h, const T* out, A lse, std::ostream& trouble) const {
-        judged_row want = define_.row(0, at, h);
-        const double sink = logit_of(score_, h), u = element_traits<A>::roundoff;
-        if (sink != -std::numeric_limits<double>::infinity()) { // joins the softmax with a value of zero
-            const double total = std::max(want.lse, sink) + std::log1p(std::exp(-std::abs(want.lse - sink)));
-            const double factor = want.lse == -std::numeric_limits<double>::infinity() ? 0 : std::exp(want.lse - total);
-            for (std::size_t d = 0; d < want.out.size(); ++d) {
-                want.bound[d] =
-                    factor * (want.bound[d] + std::abs(want.out[d]) * (2 * want.lse_bound + 8 * u)) + 8 * u * factor;
-                want.out[d] *= factor;
-            }
-            want.lse = std::isfinite(want.lse) ? total : sink;
-            want.lse_bound += 4 * u * (1 + std::abs(want.lse) + std::abs(sink));
-        }
+        const judged_row want = define_.row(0, at, h);
         const auto near = [&](const char* what, double have, double wanted, double bound) {
             if (!(have == wanted || std::abs(have - wanted) <= bound))
                 trouble << what << " of query at " << at << ", head " << h << " is " << have << ", recomputed "
@@ -87,7 +76,6 @@ private:
         return how;
     }
 
-    const Score& score_;
     definition<T, Score> define_;
 };
 

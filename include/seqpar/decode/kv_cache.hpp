@@ -5,7 +5,7 @@
 #include <seqpar/core/tensor.hpp>
 #include <seqpar/decode/dealt_rows.hpp>
 #include <seqpar/layout/striped.hpp>
-#include <seqpar/score/hash.hpp>
+#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <cstddef>

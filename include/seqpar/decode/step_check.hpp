@@ -2,7 +2,7 @@
 
 #include <seqpar/attention/preflight.hpp>
 #include <seqpar/decode/kv_cache.hpp>
-#include <seqpar/score/hash.hpp>
+#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <cstddef>

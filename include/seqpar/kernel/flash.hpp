@@ -211,7 +211,8 @@ private:
             if (seen.any_first >= seen.any_last) continue;
             if (!started) tile.start(q.view, scale, into, b, row, h);
             started = true;
-            const flash_detail::changes_of<A, S> changes(s, how.n, b, q.at.heads.first + h, at.data(), k);
+            const flash_detail::changes_of<A, S> changes(s, how.n, how.first_batch + b, q.at.heads.first + h, at.data(),
+                                                         k);
             const index_t end = (seen.any_last + width - 1) / width;
             for (index_t begin = seen.any_first / width; begin < end;) {
                 const index_t stop = std::min(begin / step * step + step, end);

@@ -23,7 +23,7 @@ struct context {
     std::pmr::memory_resource* memory = std::pmr::get_default_resource(); ///< all scratch comes from here
     const function_ref<void()>* progress =
         nullptr;                            ///< called now and then by the calling thread, so that messages move
-    index_t first_batch = 0; ///< global index of q's first batch entry: what a score_row counts from
+    index_t first_batch = 0;                ///< global index of q's first batch entry: what a score_row counts from
     std::span<double> slope_gradients = {}; ///< [heads], global: backward adds those of slopes; empty: not wanted
 
     /// Which of the kv heads of a block the h-th query head of another one reads.

@@ -73,7 +73,8 @@ struct reference {
                 w.x[j] = static_cast<A>(how.scale) * dot;
             }
             if (!seen.empty() && changes_values(s)) {
-                const score_row row{how.n, how.first_batch + b, head, at, run{r[seen.first], r.stride, seen.last - seen.first}};
+                const score_row row{how.n, how.first_batch + b, head, at,
+                                    run{r[seen.first], r.stride, seen.last - seen.first}};
                 modify(s, row, part(w.x, begin, seen), derive ? part(w.slope, begin, seen) : std::span<A>{});
                 if (drops(s)) drop(s, row, part(w.z, begin, seen));
             }
@@ -225,7 +226,8 @@ private:
         std::size_t begin = 0;
         for (const run& r : plan.rows.runs()) {
             const std::size_t count = static_cast<std::size_t>(r.count);
-            sum += slope_gradient(s, {how.n, how.first_batch + b, head, at, r}, std::span<const A>(ds).subspan(begin, count));
+            sum += slope_gradient(s, {how.n, how.first_batch + b, head, at, r},
+                                  std::span<const A>(ds).subspan(begin, count));
             begin += count;
         }
         return sum;

@@ -75,7 +75,7 @@ public:
         }
         finish(result.dq);
         if (slopes_of(score_) > 0) {
-            const score_row row{how_.n, b, h, position(i), run{position(0), 1, k_.shape().seq}};
+            const score_row row{how_.n, how_.first_batch + b, h, position(i), run{position(0), 1, k_.shape().seq}};
             result.dslope = slope_gradient(score_, row, std::span<const double>(ds));
             // |distance| has one sign, and so the sum of errors times it is that of the gradient of errors.
             result.dslope_error = in_.doubt * std::abs(slope_gradient(score_, row, std::span<const double>(ds_error)));

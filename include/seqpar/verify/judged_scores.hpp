@@ -64,7 +64,8 @@ public:
             const interval seen = score_.visible(how_.n, position(i), r) & interval{0, r.count};
             for (index_t j = begin + seen.first; j < begin + seen.last; ++j) multiply(b, i, h, j, to);
             if (!seen.empty() && changes_values(score_)) {
-                const score_row row{how_.n, b, h, position(i), run{r[seen.first], r.stride, seen.last - seen.first}};
+                const score_row row{how_.n, how_.first_batch + b, h, position(i),
+                                    run{r[seen.first], r.stride, seen.last - seen.first}};
                 change(row, static_cast<std::size_t>(begin + seen.first), static_cast<std::size_t>(begin + seen.last),
                        to);
             }

@@ -291,8 +291,8 @@ private:
             const bool all = seen.all_first == 0 && seen.all_last == k.keys.count;
             std::array<position, gradient_rows> at_rows{};
             if (changes_) for_each_row(t, [&](index_t r, position p) { at_rows[static_cast<std::size_t>(r)] = p; });
-            const changes_of<A, S> changes(score_, how_.n, at.b, q_.at.heads.first + at.h, at_rows.data(), k.keys,
-                                           slopes_);
+            const changes_of<A, S> changes(score_, how_.n, how_.first_batch + at.b, q_.at.heads.first + at.h,
+                                           at_rows.data(), k.keys, slopes_);
             std::array<double, gradient_rows> slopes{};
             const gradient_tile<A> tile{rows.q + row * kc,
                                         rows.dout + row * vc,
