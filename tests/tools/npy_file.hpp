@@ -22,7 +22,7 @@ using shape_t = std::vector<std::size_t>;
     return std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
 }
 
-/// An array in C order; what its file held is in `type` and `fortran`.
+/// An array in C order; what its file held is in `type`, <f4, <f8, <i4, <i8 or |b1, and `fortran`.
 struct array {
     shape_t shape;
     std::vector<double> values;
@@ -95,6 +95,12 @@ inline void write_bytes(const std::string& path, const std::string& bytes) {
         const double value = a.values[a.fortran ? order[n] : n];
         if (a.type == "<f8")
             put(value);
+        else if (a.type == "<i4")
+            put(static_cast<std::int32_t>(value));
+        else if (a.type == "<i8")
+            put(static_cast<std::int64_t>(value));
+        else if (a.type == "|b1")
+            put(static_cast<char>(value != 0));
         else
             put(static_cast<float>(value));
     }

@@ -29,10 +29,11 @@ std::string last_line(std::string text) {
 TEST_CASE("compare verifies every strategy that applies, with bytes and messages as predicted") {
     const directory d;
     inputs(2, 26, 26, 6, 3, 8, 6).write(d);
-    const std::vector<std::string> common{"serial", "ulysses", "all-gather", "all-gather:stream=1", "ring"};
+    const std::vector<std::string> common{"serial", "ulysses", "all-gather", "all-gather:stream=1", "ring", "tree"};
     std::map<int, std::vector<std::string>> expected;
     for (const int ranks : {1, 2, 3, 4, 6}) expected[ranks] = common;
     for (const int ranks : {4, 6}) {
+        expected[ranks].emplace_back("grid");
         expected[ranks].emplace_back("ulysses:2/ring");
         expected[ranks].emplace_back("ulysses:2/all-gather");
     }
@@ -140,6 +141,6 @@ TEST_CASE("a result that is wrong is told, and not written") {
     CHECK(d.names() == std::set<std::string>{"q.npy", "k.npy", "v.npy"});
     const outcome table = run_program(d, "compare q.npy k.npy v.npy --ranks 2 --json t.json");
     CHECK(table.status == 1);
-    CHECK(contains(last_line(table.out), "FAILED: 5 of 5 schemes: serial, ulysses"));
+    CHECK(contains(last_line(table.out), "FAILED: 6 of 6 schemes: serial, ulysses"));
     CHECK(nlohmann::json::parse(read_bytes(d / "t.json"))["verified"] == false);
 }

@@ -100,13 +100,13 @@ TEST_CASE("a strategy that is none, or cannot be held, is refused") {
     must_refuse(d, four + "ulysses:2/all-gather/ring", {"all-gather holds no inner strategy"});
     must_refuse(d, four + "ulysses:2/", {"'ulysses:2/' lacks a name"});
     must_refuse(d, four + "ulysses:2/rong", {"'rong'", "nearest is ring"});
-    must_refuse(d, four + "ring:2", {"ring takes no option", "'2'"});
+    must_refuse(d, four + "ring:2", {"ring takes bidirectional", "'2'"});
     must_refuse(d, four + "ulysses:x/ring", {"degree", "'x'"});
     must_refuse(d, four + "ulysses:0/ring", {"degree 0", "1 to 1024"});
     must_refuse(d, four + "ulysses:3/ring", {"degree 3", "4 ranks", "1, 2, 4"});
     must_refuse(d, four + "ulysses:8", {"degree 8", "4 ranks", "1, 2, 4"});
     must_refuse(d, four + "ulysses:2", {"2 to serial"});
-    must_refuse(d, four + "all-gather:2", {"stream=c", "'2'"});
+    must_refuse(d, four + "all-gather:2", {"stream=1", "'2'"});
     must_refuse(d, four + "all-gather:stream=0", {"stream 0"});
     must_refuse(d, four + "serial", {"1 rank", "4", "ring"});
     must_refuse(d, "attend q.npy k.npy v.npy -o o.npy --ranks 4", {"serial", "4"});

@@ -54,7 +54,7 @@ TEST_CASE("under mpirun compare and verify do what they do on threads") {
         run_program_mpi(d, 4, "compare q.npy k.npy v.npy --causal --ranks 4 --layout zigzag --json t.json");
     INFO(table.out << table.err);
     REQUIRE(table.status == 0);
-    CHECK(times(table.out, "all 7 schemes verified") == 1);
+    CHECK(times(table.out, "all 9 schemes verified") == 1);
     const auto parsed = nlohmann::json::parse(read_bytes(d / "t.json"));
     CHECK(parsed["scheme"]["communicator"] == "MPI");
     for (const auto& row : parsed["rows"]) {
