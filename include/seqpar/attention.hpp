@@ -124,18 +124,21 @@ struct saved_for_backward {
 
 /// Scaled dot-product attention over a sequence that is sharded over the ranks of a communicator:
 ///
-///     out_i = sum_j softmax_j(scale * q_i . k_j) v_j      over the keys j that the score lets query i see
+///     out_i = sum_j softmax_j(score(scale * q_i . k_j)) v_j      over the keys j that the score lets query i see
 ///
 /// Policies are types, in any order, each recognised by its concept:
 ///
-///     strategy       how ranks share the work          serial, ulysses<Inner>, all_gather, ring, tree, grid   default serial
-///     communicator   how they talk                     self_communicator, thread_communicator, ...      default self_communicator
-///     backend        the user's tensors                span_backend<T>, xtensor_backend<T>              default span_backend<float>
-///     score          who sees whom                     full, causal, sliding_window, documents, a & b   default full
-///     layout         which rank holds which rows       contiguous, zigzag, striped                      default contiguous
-///     kernel         how a block is computed           flash, reference                                 default flash
-///     executor       the threads of one rank           inline_executor, thread_pool                     default inline_executor
-///     options        scale, lse, checks, memory
+///     strategy       how ranks share the work         serial, ulysses<Inner>, all_gather, ring, tree, grid
+///     communicator   how they talk                    self_communicator, thread_communicator, mpi_communicator, ...
+///     backend        the user's tensors               span_backend<T>, xtensor_backend<T>
+///     score          who sees whom, how much          full, causal, sliding_window, documents, softcap, alibi, bias,
+///                                                     sink, dropout, score_function, a & b
+///     layout         which rank holds which rows      contiguous, zigzag, striped
+///     kernel         how a block is computed          flash, reference
+///     executor       the threads of one rank          inline_executor, thread_pool
+///     options        scale, lse, what is kept, checks, memory
+///
+/// What is left out is serial, self_communicator, span_backend<float>, full, contiguous, flash, inline_executor.
 ///
 ///     attention attend{world, ring{}, zigzag{}, causal{}};      // types deduced from values
 ///     auto fwd = attend.forward(q, k, v);                          // {out, lse, saved}

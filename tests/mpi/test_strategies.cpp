@@ -2,9 +2,13 @@
 #include <support/catch.hpp>
 
 #include <strategy/product.hpp>
+#include <support/all_strategies.hpp>
+#include <support/backward_counts.hpp>
+#include <support/changing_scores.hpp>
 #include <support/gradient_case.hpp>
 
 #include <seqpar/comm/mpi.hpp>
+#include <seqpar/score/dropout.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/grid.hpp>
 #include <seqpar/strategy/ring.hpp>
@@ -44,22 +48,30 @@ TEST_CASE("ulysses over ring") {
     check_everywhere(ulysses<ring>{size % 2 == 0 ? 2 : 1, {}}, false);
 }
 
-TEST_CASE("gradients") {
-    mpi_communicator world{boost::mpi::communicator()};
-    int next = 0;
-    for (const attention_shape& shape : small_shapes())
-        for (const any_layout& layout : all_layouts())
-            for (const saving save : {saving::keep, saving::resend}) {
-                const any_score s = next % 3 == 0 ? any_score(full{}) : any_score(causal{} & sliding_window{9, 4});
-                const gradient_case<double> c(shape, layout, s, next++ % 2 == 0, world.size());
-                CHECK(c.trouble_with(world, ring{}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, all_gather{}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, all_gather{2}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, all_gather{0, exchange_pattern::ring}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, all_gather{2, exchange_pattern::doubling}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, tree{}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, grid{}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, ulysses<>{}, flash{}, save) == "");
-                CHECK(c.trouble_with(world, ulysses<ring>{world.size() % 2 == 0 ? 2 : 1, {}}, flash{}, save) == "");
+TEST_CASE("every strategy, forward and backward, with scores that change values, at the predicted cost") {
+    using counting = metered<mpi_communicator>;
+    const mpi_communicator mpi{boost::mpi::communicator()};
+    const int size = mpi.size();
+    const std::vector<attention_shape> shapes{{1, 37, 37, 4, 4, 8, 8},
+                                              {2, 37, 37, 6, 3, 16, 5},
+                                              {1, 29, 53, 9, 3, 4, 12},
+                                              {1, 3, 3, 4, 2, 8, 8},
+                                              {1, 0, 7, 2, 1, 4, 4}};
+    std::size_t next = 0;
+    for (const auto& how : all_strategies<counting>(size))
+        for (const saving save : {saving::keep, saving::resend})
+            for (int turn = 0; turn < 3; ++turn) {
+                const attention_shape& shape = shapes[next % shapes.size()];
+                const any_layout layout = all_layouts()[next / 2 % 3];
+                const std::vector<changing_score> scores = changing_scores(shape);
+                const std::vector<any_score> masks = all_scores();
+                const std::size_t pick = next * 5 % (scores.size() + masks.size());
+                const bool with_dlse = next++ % 3 == 0;
+                const any_score s = pick < masks.size() ? masks[pick] : scores[pick - masks.size()].library;
+                const gradient_case<double> c(shape, layout, s, with_dlse, size,
+                                              pick < masks.size() ? naive_score{} : scores[pick - masks.size()].oracle);
+                CHECK(c.trouble_with(counting(mpi), how, any_kernel(flash{}), save) == "");
+                CHECK(count_trouble_with<float>(mpi, how, any_kernel(flash{}), {shape, layout, s}, save, with_dlse) ==
+                      "");
             }
 }
