@@ -2,6 +2,7 @@
 #include <support/catch.hpp>
 
 #include <support/random.hpp>
+#include <support/refused.hpp>
 
 #include <seqpar/core/rows.hpp>
 #include <seqpar/kernel/rope.hpp>
@@ -53,16 +54,6 @@ tensor<T> copied(const tensor<T>& x) {
 std::vector<rope> ropes() {
     return {rope{}, rope{.pairing = rope_pairing::half}, rope{.base = 500000, .dims = 6, .scaling = 8, .offset = 100},
             rope{.base = 500, .pairing = rope_pairing::half, .dims = 4, .scaling = 0.5, .offset = -3}};
-}
-
-template <class F>
-std::string refused(const F& f) {
-    try {
-        f();
-    } catch (const refusal& why) {
-        return why.what();
-    }
-    return {};
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 /// Packed sequences: documents see what their definition says, alone and composed, and every strategy computes them.
 #include <support/catch.hpp>
+#include <support/refused.hpp>
 
 #include <strategy/product.hpp>
 #include <support/naive.hpp>
@@ -72,16 +73,6 @@ bool sees(const packing& p, const predicate& inside, index_t i, index_t j) {
             return j >= p.k[d] && j < p.k[d + 1] &&
                    inside({p.q[d + 1] - p.q[d], p.k[d + 1] - p.k[d]}, i - p.q[d], j - p.k[d]);
     return false;
-}
-
-template <class F>
-std::string refused(const F& f) {
-    try {
-        f();
-    } catch (const refusal& why) {
-        return why.what();
-    }
-    return {};
 }
 
 } // namespace

@@ -3,7 +3,7 @@
 #include <support/catch.hpp>
 #include <support/gradient_case.hpp>
 
-#include "thread_product.hpp"
+#include "backward_product.hpp"
 
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/score/documents.hpp>
@@ -17,25 +17,7 @@ using namespace seqpar::testing;
 
 namespace {
 
-struct product {
-    int every;
-    int next = 0;
-
-    template <class T, class Kernel, class Strategy>
-    void check(int ranks, const Strategy& strategy, const Kernel& kernel) {
-        for (const attention_shape& shape : small_shapes())
-            for (const any_layout& layout : all_layouts())
-                for (const any_score& s : all_scores())
-                    for (const saving save : {saving::keep, saving::resend})
-                        for (const bool with_dlse : {false, true})
-                            if (next++ % every == 0) {
-                                const gradient_case<T> c(shape, layout, s, with_dlse, ranks);
-                                CHECK(said_by_ranks(ranks, [&](thread_communicator world) {
-                                          return c.trouble_with(world, strategy, kernel, save);
-                                      }) == "");
-                            }
-    }
-
+struct product : backward_product {
     template <class T, class Kernel>
     void all(const Kernel& kernel) {
         check<T>(1, serial{}, kernel);
@@ -53,10 +35,10 @@ struct product {
 
 } // namespace
 
-TEST_CASE("gradients in double, a part of the product") { product{11}.all<double>(reference{}); }
+TEST_CASE("gradients in double, a part of the product") { product{{11}}.all<double>(reference{}); }
 TEST_CASE("gradients in float and bfloat16 by flash, a part of the product") {
-    product{13}.all<float>(flash{});
-    product{29}.all<bfloat16>(flash{});
+    product{{13}}.all<float>(flash{});
+    product{{29}}.all<bfloat16>(flash{});
 }
 TEST_CASE("gradients of packed documents") {
     const any_score packed(
@@ -74,6 +56,6 @@ TEST_CASE("gradients of packed documents") {
         }
 }
 TEST_CASE("gradients, the full product", "[slow]") {
-    product{1}.all<double>(reference{});
-    product{1}.all<float>(flash{});
+    product{{1}}.all<double>(reference{});
+    product{{1}}.all<float>(flash{});
 }
