@@ -8,6 +8,7 @@
 
 #include <seqpar/comm/metered.hpp>
 #include <seqpar/core/counted_memory.hpp>
+#include <seqpar/core/rows.hpp>
 #include <seqpar/decode.hpp>
 #include <seqpar/layout/any_layout.hpp>
 #include <seqpar/score/any_score.hpp>

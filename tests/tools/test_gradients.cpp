@@ -187,7 +187,8 @@ TEST_CASE("options of scores and of backward that make no sense are refused befo
     refused("--dout dout.npy --grads g --dlse dout.npy", {"dout.npy", "4 extents", "3 are needed"});
     refused("--dout dout.npy --grads q.npy", {"--grads q.npy", "directory"});
     refused("--dout dout.npy --grads g --save al", {"--save 'al'", "resend, keep"});
-    for (const char* wrong : {"ring:both", "ring:double=0", "ring:double=2", "ring:bidirectional:pass=q",
-                              "all-gather:dubling", "grid:2", "grid:2x2", "tree:1", "tree/ring"})
+    for (const char* wrong : {"ring:both", "ring:double=0", "ring:bidirectional:pass=q", "all-gather:dubling", "grid:2",
+                              "grid:2x2", "tree:1", "tree/ring"})
         refused(std::string("--strategy ") + wrong, {wrong});
+    refused("--strategy ring:double=2", {"inner rings of 2", "3 ranks", "1, 3"});
 }
