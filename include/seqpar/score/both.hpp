@@ -30,7 +30,8 @@ public:
 
     [[nodiscard]] bool lacks_derivative() const { return seqpar::lacks_derivative(a_) || seqpar::lacks_derivative(b_); }
 
-    /// @throws refusal also if both have sinks, slopes or drop weights
+    /// @throws refusal also if both have sinks, slopes or drop weights, or a function or a cap: which of two comes first
+    /// would depend on the order in which they are written
     void check() const {
         check_score(a_);
         check_score(b_);
@@ -40,6 +41,9 @@ public:
         once(sinks_of(a_) > 0, sinks_of(b_) > 0, "sinks");
         once(slopes_of(a_) > 0, slopes_of(b_) > 0, "slopes");
         once(seqpar::drops(a_), seqpar::drops(b_), "dropout");
+        const score_stages shared = stages_of(a_) & stages_of(b_);
+        once((shared & bit(score_stage::function)) != 0, true, "a function");
+        once((shared & bit(score_stage::cap)) != 0, true, "a cap");
     }
     void check(const attention_shape& of) const {
         check_score(a_, of);
