@@ -13,8 +13,8 @@
 namespace seqpar {
 
 /// An array that is added to scores, or a mask of true where a query may see a key: one element for each (batch, head,
-/// query, key), [batch or 1, heads or 1, Nq, Nk], where an extent of 1 serves all. -inf in an additive one hides the key, and so
-/// does what stands for it elsewhere: anything at or below half the lowest finite number.
+/// query, key), [batch or 1, heads or 1, Nq, Nk], where an extent of 1 serves all. -inf in an additive one hides the key,
+/// and so does what stands for it elsewhere: anything at or below half the lowest float, -1.7e38, whatever E is.
 /// (The attn_bias of FlashAttention, the attn_mask of ONNX Attention, opset 24, and of PyTorch.)
 ///
 ///     bias{array, {batch, heads, Nq, Nk}}              dense
@@ -57,13 +57,15 @@ public:
                         (row.n.first_query.value + row.query.value) * step_.queries +
                         (row.n.first_key.value + row.keys.first.value) * step_.keys;
         const index_t every = row.keys.stride * step_.keys;
+        // One limit for all types: sums in float must hide what sums in double do.
+        constexpr float lowest = std::numeric_limits<float>::lowest() / 2;
         for (std::size_t j = 0; j < x.size(); ++j, from += every) {
             // What is hidden is hidden whatever its score, NaN included.
             constexpr A hidden = -std::numeric_limits<A>::infinity();
             if constexpr (std::is_same_v<E, bool>)
                 x[j] = *from ? x[j] : hidden;
             else
-                x[j] = *from <= std::numeric_limits<E>::lowest() / 2 ? hidden : x[j] + static_cast<A>(*from);
+                x[j] = *from <= lowest ? hidden : x[j] + static_cast<A>(*from);
         }
     }
     [[nodiscard]] std::string name() const {
