@@ -50,10 +50,10 @@ struct changing_score {
     // [batch, 1, Nq, Nk]
     const auto size = static_cast<std::size_t>(of.batch * of.queries * of.keys);
     const std::shared_ptr<bool[]> may(new bool[size]);
-    for (std::size_t n = 0; n < size; ++n) may[n] = n * 7 % 5 != 0;
+    for (std::size_t n = 0; n < size; ++n) may.get()[n] = n * 7 % 5 != 0;
     const auto masked = [may, of](index_t b, index_t, index_t i, index_t j) {
         const auto n = static_cast<std::size_t>((b * of.queries + i) * of.keys + j);
-        return may[n] ? 0.0 : -std::numeric_limits<double>::infinity();
+        return may.get()[n] ? 0.0 : -std::numeric_limits<double>::infinity();
     };
     const dropout drops(0.3, 11);
     const auto kept = [drops](index_t b, index_t h, index_t i, index_t j) { // one pair at a time
