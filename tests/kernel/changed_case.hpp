@@ -11,10 +11,10 @@
 #include <seqpar/score/causal.hpp>
 #include <seqpar/score/documents.hpp>
 #include <seqpar/score/full.hpp>
-#include <seqpar/score/text.hpp>
 #include <seqpar/score/parts.hpp>
 #include <seqpar/score/sliding_window.hpp>
 #include <seqpar/score/softcap.hpp>
+#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <cmath>
