@@ -20,6 +20,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace seqpar::testing {
@@ -164,8 +165,8 @@ template <real_element T, class Kernel, communicator C>
         memory.reset_peak();
         const decoded<T> result = attend.step(new_q, cache, asked);
         const plan::cost predicted = attend.predict(cache, c.heads, queries, asked);
-        const auto same = [&](const char* what, std::size_t have, std::size_t want) {
-            if (have != want) trouble << what << " counted " << have << ", predicted " << want << '\n';
+        const auto same = [&](const char* what, auto have, auto want) {
+            if (std::cmp_not_equal(have, want)) trouble << what << " counted " << have << ", predicted " << want << '\n';
         };
         same("bytes", counted->payload().bytes, predicted.bytes);
         same("messages", counted->payload().messages, predicted.messages);
