@@ -10,7 +10,9 @@
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/score/any_score.hpp>
 #include <seqpar/score/causal.hpp>
+#include <seqpar/score/documents.hpp>
 #include <seqpar/score/full.hpp>
+#include <seqpar/score/sliding_window.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -19,6 +21,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -105,10 +108,16 @@ void backward(benchmark::State& state, const K& kernel, instruction_set peak_of,
     });
 }
 
+/// The first word of a score's name.
+std::string kind(const any_score& score) {
+    const std::string name = score.name();
+    return name.substr(0, name.find('('));
+}
+
 template <class T>
 void add_flash(instruction_set set, const any_score& score, index_t n, index_t dim) {
     const std::string name = std::string(to_string(set)) + '/' + std::string(element_traits<T>::name) + '/' +
-                             (score.name() == full{}.name() ? "full" : "causal") + "/d" + std::to_string(dim) + "/n" +
+                             kind(score) + "/d" + std::to_string(dim) + "/n" +
                              std::to_string(n);
     benchmark::RegisterBenchmark(("flash/" + name).c_str(), [=](benchmark::State& state) {
         forward<T>(state, flash{set}, set, score, n, dim);
@@ -116,6 +125,24 @@ void add_flash(instruction_set set, const any_score& score, index_t n, index_t d
     benchmark::RegisterBenchmark(("flash_backward/" + name).c_str(), [=](benchmark::State& state) {
         backward<T>(state, flash{set}, set, score, n, dim);
     })->Unit(benchmark::kMillisecond);
+}
+
+/// Widths that registers do not divide, and rows that hardly fill a tile: no cliff is wanted there.
+void add_shapes() {
+    for (const index_t dim : {32, 80, 96, 192, 256}) add_flash<float>(best_instruction_set(), full{}, 4096, dim);
+    for (const index_t dim : {64, 128})
+        for (const index_t n : {128, 256, 512}) add_flash<float>(best_instruction_set(), full{}, n, dim);
+}
+
+/// Scores that hide most keys: the cost follows what is seen.
+void add_sparse() {
+    for (const index_t dim : {64, 128}) {
+        add_flash<float>(best_instruction_set(), sliding_window{.left = 1023, .right = 0}, 8192, dim);
+        std::vector<index_t> boundaries;
+        for (index_t at = 0; at < 8192; at += 700) boundaries.push_back(at);
+        boundaries.push_back(8192);
+        add_flash<float>(best_instruction_set(), documents{boundaries} & causal{}, 8192, dim);
+    }
 }
 
 void add_all() {
@@ -128,6 +155,8 @@ void add_all() {
             for (const instruction_set set : {instruction_set::baseline, instruction_set::avx2})
                 if (set != best_instruction_set() && is_supported(set)) add_flash<float>(set, score, 4096, dim);
         }
+    add_shapes();
+    add_sparse();
     for (const index_t n : {256, 1024})
         benchmark::RegisterBenchmark(("reference/float/full/d64/n" + std::to_string(n)).c_str(),
                                      [=](benchmark::State& state) {

@@ -1,21 +1,16 @@
 #pragma once
 
-#include <seqpar/core/interleave.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
+#include <seqpar/kernel/flash/forward_pass.hpp>
 #include <seqpar/kernel/flash/gradient_pass.hpp>
 #include <seqpar/kernel/flash/gradient_scratch.hpp>
 #include <seqpar/kernel/flash/instruction_set.hpp>
 #include <seqpar/kernel/flash/key_panels.hpp>
 #include <seqpar/kernel/flash/key_tiles.hpp>
-#include <seqpar/kernel/flash/row_tile.hpp>
 #include <seqpar/kernel/flash/scratch.hpp>
 #include <seqpar/kernel/kernel.hpp>
-#include <seqpar/score/parts.hpp>
 
-#include <algorithm>
-#include <array>
 #include <cstddef>
-#include <numbers>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,58 +55,27 @@ struct flash {
     template <real_element T, score S>
     void forward(const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s,
                  partial<accumulator_t<T>>& into) const {
-        using A = accumulator_t<T>;
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
-        std::vector<positions> sources;
-        for (const key_block<T>& b : keys) sources.push_back(b.at.rows);
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        const std::vector<positions> sources = rows_of<T>(keys);
         const flash_detail::panel_plan plan(sources, code.panel_keys);
-        const extents e = q.view.shape();
-        const flash_detail::flash_scratch<A> layout(code, plan, e.batch * e.seq * e.heads, e.dim, into.shape().dim,
-                                                    how.executor.workers());
+        const flash_detail::forward_scratch<T> layout(code, plan, q.view.shape(), keys.front().v.shape(),
+                                                      how.executor.workers());
         const buffer scratch(layout.bytes(), how.memory);
         if (layout.bytes() == 0 || !sees_anything(how, q.at.rows, plan.runs(), s)) return;
-
-        const flash_detail::key_panels<A> panels = layout.panels(scratch.data());
-        const flash_detail::key_packer<T, A> packer(plan, keys, panels);
-        const auto report = [&how](int worker) {
-            if (worker == 0 && how.progress != nullptr) (*how.progress)();
-        };
-        for (index_t b = 0; b < e.batch; ++b)
-            for (index_t h = 0, next; h < e.heads; h = next) {
-                const index_t kv_head = how.kv_head(q.at.heads, h, keys.front().at.heads);
-                for (next = h + 1; next < e.heads && how.kv_head(q.at.heads, next, keys.front().at.heads) == kv_head;)
-                    ++next;
-
-                std::fill_n(panels.tainted, plan.panels(), static_cast<unsigned char>(0));
-                how.executor.run(packer.pieces(), [&](index_t piece, int worker) {
-                    packer.pack(piece, b, kv_head);
-                    report(worker);
-                });
-
-                const index_t heads = next - h, tiles = (e.seq + flash_detail::tile_rows - 1) / flash_detail::tile_rows;
-                how.executor.run(heads * tiles, [&, h](index_t item, int worker) {
-                    // The last rows first: under a causal score they are the longest work.
-                    const index_t row = (tiles - 1 - item / heads) * flash_detail::tile_rows;
-                    const flash_detail::row_tile<T, A> tile(code, layout.worker(scratch.data(), worker),
-                                                            std::min(flash_detail::tile_rows, e.seq - row), e.dim,
-                                                            layout.columns());
-                    fold_rows(how, q, b, row, h + item % heads, tile, plan, panels, s, into, [&] { report(worker); });
-                });
-            }
+        flash_detail::forward_pass<T, S>(code, how, q, keys, s, into, plan, layout, scratch.data()).run();
     }
 
-    /// Scratch of forward, to the byte: the keys and values of one head in the accumulation type, runs of the union
-    /// padded to whole panels, and a tile for each worker; flash_scratch has the terms. No term grows with the rows.
+    /// Scratch of forward, to the byte: forward_scratch has the terms. With many rows: the keys and values of one head in
+    /// the accumulation type, runs of the union padded to whole panels, and tiles of rows for each worker; no term grows
+    /// with the rows. It depends on the size of this processor's second-level cache.
     template <real_element T>
     [[nodiscard]] std::size_t workspace_bytes(const extents& q, const extents& v, std::span<const positions> keys,
                                               int workers) const {
-        using A = accumulator_t<T>;
         check();
-        const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
-        return flash_detail::flash_scratch<A>(code, flash_detail::panel_plan(keys, code.panel_keys),
-                                              q.batch * q.seq * q.heads, q.dim, v.dim, workers)
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        return flash_detail::forward_scratch<T>(code, flash_detail::panel_plan(keys, code.panel_keys), q, v, workers)
             .bytes();
     }
 
@@ -122,14 +86,12 @@ struct flash {
     void backward(const context& how, const block<const T>& q, const row_gradients<T>& rows,
                   std::span<const key_block<T>> keys, const S& s, const tensor_view<accumulator_t<T>>& dq,
                   std::span<const key_gradients<accumulator_t<T>>> dkv) const {
-        using A = accumulator_t<T>;
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
-        std::vector<positions> sources;
-        for (const key_block<T>& b : keys) sources.push_back(b.at.rows);
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        const std::vector<positions> sources = rows_of<T>(keys);
         const flash_detail::key_tiles tiles(sources);
-        const flash_detail::gradient_scratch<A> layout(code, tiles, q.view.shape(), keys.front().v.shape(),
+        const flash_detail::gradient_scratch<T> layout(code, tiles, q.view.shape(), keys.front().v.shape(),
                                                        how.executor.workers());
         const buffer scratch(layout.bytes(), how.memory);
         if (layout.bytes() == 0) return;
@@ -141,10 +103,9 @@ struct flash {
     template <real_element T>
     [[nodiscard]] std::size_t backward_workspace_bytes(const extents& q, const extents& v,
                                                        std::span<const positions> keys, int workers) const {
-        using A = accumulator_t<T>;
         check();
-        const flash_detail::engine<A> code = flash_detail::engine_for<A>(resolved());
-        return flash_detail::gradient_scratch<A>(code, flash_detail::key_tiles(keys), q, v, workers).bytes();
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        return flash_detail::gradient_scratch<T>(code, flash_detail::key_tiles(keys), q, v, workers).bytes();
     }
 
     [[nodiscard]] std::string name() const {
@@ -152,8 +113,12 @@ struct flash {
     }
 
 private:
-    /// Vector multiply-adds between two calls of the progress hook: 20 to 200 microseconds.
-    static constexpr index_t report_after = 1 << 18;
+    template <class T>
+    [[nodiscard]] static std::vector<positions> rows_of(std::span<const key_block<T>> keys) {
+        std::vector<positions> rows;
+        for (const key_block<T>& b : keys) rows.push_back(b.at.rows);
+        return rows;
+    }
 
     template <score S>
     [[nodiscard]] static bool sees_anything(const context& how, const positions& rows, const std::vector<run>& keys,
@@ -162,70 +127,6 @@ private:
             for (const run& k : keys)
                 if (s.cover(how.n, r.range(), k.range()) != coverage::none) return true;
         return false;
-    }
-
-    /// Positions of rows [row, row + count) of q.
-    [[nodiscard]] static std::array<position, flash_detail::tile_rows> positions_of(const positions& rows, index_t row,
-                                                                                    index_t count) {
-        std::array<position, flash_detail::tile_rows> at{};
-        index_t begin = 0; // of the run
-        std::size_t n = 0;
-        for (const run& r : rows.runs()) {
-            for (index_t i = std::max(row - begin, index_t{0}); i < std::min(row + count - begin, r.count); ++i)
-                at[n++] = r[i];
-            begin += r.count;
-        }
-        return at;
-    }
-
-    /// One tile of rows of one head with all runs of keys.
-    template <class T, class A, score S, class Report>
-    static void fold_rows(const context& how, const block<const T>& q, index_t b, index_t row, index_t h,
-                          const flash_detail::row_tile<T, A>& tile, const flash_detail::panel_plan& plan,
-                          const flash_detail::key_panels<A>& panels, const S& s, partial<A>& into,
-                          const Report& report) {
-        const index_t rows = std::min(flash_detail::tile_rows, q.view.shape().seq - row), width = plan.panel_keys();
-        const auto at = positions_of(q.at.rows, row, rows);
-        const auto [low, high] = std::minmax_element(at.begin(), at.begin() + rows);
-        const position_range range{*low, *high};
-        const index_t panel_work = flash_detail::tile_rows * 3 * (panels.dim + panels.columns),
-                      blocks = report_after / std::max(index_t{1}, panel_work) / block_panels(width);
-        const index_t step = std::max(index_t{1}, blocks) * block_panels(width);
-
-        const bool changed = changes_values(s);
-        const A scale = static_cast<A>(changed ? how.scale : how.scale * std::numbers::log2e);
-        bool started = false;
-        flash_detail::tile_view<flash_detail::tile_rows> seen;
-        seen.rows = rows;
-        for (std::size_t r = 0; r < plan.runs().size(); ++r) {
-            const run& k = plan.runs()[r];
-            const coverage cover = s.cover(how.n, range, k.range());
-            if (cover == coverage::none) continue;
-            if (cover == coverage::full) {
-                seen.see_all(k.count);
-            } else {
-                for (index_t i = 0; i < rows; ++i)
-                    seen.set(i, s.visible(how.n, at[static_cast<std::size_t>(i)], k), k.count);
-                seen.summarise(k.count);
-            }
-            if (seen.any_first >= seen.any_last) continue;
-            if (!started) tile.start(q.view, scale, into, b, row, h);
-            started = true;
-            const flash_detail::changes_of<A, S> changes(s, how.n, how.first_batch + b, q.at.heads.first + h, at.data(),
-                                                         k);
-            const index_t end = (seen.any_last + width - 1) / width;
-            for (index_t begin = seen.any_first / width; begin < end;) {
-                const index_t stop = std::min(begin / step * step + step, end);
-                tile.fold(panels, plan.first_panel(r), seen, begin, stop, changed ? &changes : nullptr);
-                report();
-                begin = stop;
-            }
-        }
-        if (started) tile.finish(into, b, row, h);
-    }
-
-    [[nodiscard]] static constexpr index_t block_panels(index_t width) noexcept {
-        return flash_detail::block_keys / width;
     }
 };
 static_assert(kernel<flash> && kernel<flash, double> && kernel<flash, bfloat16>);

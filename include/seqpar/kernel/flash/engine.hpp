@@ -3,33 +3,48 @@
 #include <seqpar/kernel/flash/fold.hpp>
 #include <seqpar/kernel/flash/gradient.hpp>
 #include <seqpar/kernel/flash/instruction_set.hpp>
+#include <seqpar/kernel/flash/packing.hpp>
+
+#include <cstddef>
 
 namespace seqpar::flash_detail {
 
-/// The code of one instruction set as plain functions, and the shapes in which it wants its data.
-template <class A>
+inline constexpr std::size_t most_panel_keys = 48;
+
+/// The code of one instruction set for one storage type as plain functions, and the shapes in which it wants its data.
+template <class T>
 struct engine {
+    using A = accumulator_t<T>;
+
     index_t lanes;      ///< of a vector
     index_t panel_keys; ///< keys of a panel of k
-    index_t group_rows; ///< rows of a group of q
     void (*fold)(const tile<A>&, const stretch<A>&);
     void (*fold_changed)(const tile<A>&, const stretch<A>&); ///< where the score changes values
     void (*key_gradients)(const gradient_tile<A>&);          ///< P, dS, dk, dv
     void (*key_gradients_changed)(const gradient_tile<A>&);
     void (*row_gradients)(const gradient_tile<A>&); ///< then dq
+    bool (*copy_row)(const T* from, index_t step, index_t count, A factor, A* to, index_t columns);
+    void (*transpose_rows)(const T* const* rows, index_t dim, A* panel); ///< of a panel's keys
+    void (*add_lanes)(A* sums, index_t rows);                            ///< sums: [rows][lanes], into the first lane
+    void (*blend_row)(A* to, A mine, const A* other, A theirs, index_t count); ///< to = to * mine + other * theirs
 };
 
-template <class Target, class A>
-[[nodiscard]] constexpr engine<A> engine_of() noexcept {
+template <class Target, class T>
+[[nodiscard]] constexpr engine<T> engine_of() noexcept {
+    using A = accumulator_t<T>;
     using S = typename Target::template simd_of<A>;
+    static_assert(S::panel_keys <= most_panel_keys);
     return {S::lanes,
             S::panel_keys,
-            S::score_rows,
             &Target::template fold<false, A>,
             &Target::template fold<true, A>,
             &Target::template key_gradients<false, A>,
             &Target::template key_gradients<true, A>,
-            &Target::template row_gradients<A>};
+            &Target::template row_gradients<A>,
+            &Target::template copy<T>,
+            &Target::template transpose<T>,
+            &Target::template total<A>,
+            &Target::template blend<A>};
 }
 
 /// A target: vectors that suit its registers, and the functions that are compiled for it. 16 registers hold 4 x 3
@@ -59,6 +74,23 @@ struct baseline_target {
                                         index_t columns) {
         raise_reference<simd_of<A>>(x, weights, done, reference, sums, acc, columns);
     }
+    template <class T>
+    static bool copy(const T* from, index_t step, index_t count, accumulator_t<T> factor, accumulator_t<T>* to,
+                     index_t columns) {
+        return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
+    }
+    template <class T>
+    static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel);
+    }
+    template <class A>
+    static void total(A* sums, index_t rows) {
+        add_lanes_of_rows<simd_of<A>>(sums, rows);
+    }
+    template <class A>
+    static void blend(A* to, A mine, const A* other, A theirs, index_t count) {
+        blend_row<simd_of<A>>(to, mine, other, theirs, count);
+    }
 };
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -83,6 +115,23 @@ struct avx2_target {
                                                                  A* sums, A* acc, index_t columns) {
         raise_reference<simd_of<A>>(x, weights, done, reference, sums, acc, columns);
     }
+    template <class T>
+    [[gnu::target("avx2,fma")]] static bool copy(const T* from, index_t step, index_t count, accumulator_t<T> factor, accumulator_t<T>* to,
+                     index_t columns) {
+        return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
+    }
+    template <class T>
+    [[gnu::target("avx2,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel);
+    }
+    template <class A>
+    [[gnu::target("avx2,fma")]] static void total(A* sums, index_t rows) {
+        add_lanes_of_rows<simd_of<A>>(sums, rows);
+    }
+    template <class A>
+    [[gnu::target("avx2,fma")]] static void blend(A* to, A mine, const A* other, A theirs, index_t count) {
+        blend_row<simd_of<A>>(to, mine, other, theirs, count);
+    }
 };
 
 struct avx512_target {
@@ -106,17 +155,34 @@ struct avx512_target {
     raise(const A* x, A* weights, index_t done, A* reference, A* sums, A* acc, index_t columns) {
         raise_reference<simd_of<A>>(x, weights, done, reference, sums, acc, columns);
     }
+    template <class T>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static bool copy(const T* from, index_t step, index_t count, accumulator_t<T> factor, accumulator_t<T>* to,
+                     index_t columns) {
+        return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
+    }
+    template <class T>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel);
+    }
+    template <class A>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void total(A* sums, index_t rows) {
+        add_lanes_of_rows<simd_of<A>>(sums, rows);
+    }
+    template <class A>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void blend(A* to, A mine, const A* other, A theirs, index_t count) {
+        blend_row<simd_of<A>>(to, mine, other, theirs, count);
+    }
 };
 #endif
 
 /// The engine of a set that is_supported() and not automatic.
-template <class A>
-[[nodiscard]] engine<A> engine_for([[maybe_unused]] instruction_set set) noexcept {
+template <class T>
+[[nodiscard]] engine<T> engine_for([[maybe_unused]] instruction_set set) noexcept {
 #if defined(__x86_64__) || defined(__i386__)
-    if (set == instruction_set::avx512) return engine_of<avx512_target, A>();
-    if (set == instruction_set::avx2) return engine_of<avx2_target, A>();
+    if (set == instruction_set::avx512) return engine_of<avx512_target, T>();
+    if (set == instruction_set::avx2) return engine_of<avx2_target, T>();
 #endif
-    return engine_of<baseline_target, A>();
+    return engine_of<baseline_target, T>();
 }
 
 } // namespace seqpar::flash_detail

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/kernel/flash/exp2.hpp>
+#include <seqpar/kernel/flash/packing.hpp>
 #include <seqpar/kernel/flash/products.hpp>
 #include <seqpar/kernel/flash/simd.hpp>
 #include <seqpar/kernel/flash/tile.hpp>
@@ -46,14 +47,14 @@ template <class S, bool Masked>
     return any_above<S>(excess, static_cast<A>(lazy_threshold));
 }
 
-/// x[r][j] = q_r . k_j. q: [dim][R], k: [dim][panel_keys].
+/// x[r][j] = q_r . k_j. q: rows `columns` apart, k: [dim][panel_keys].
 template <class S, bool Masked>
 [[gnu::always_inline]] inline bool
-score_panel(const typename S::value_type* q, const typename S::value_type* k, index_t dim, typename S::value_type* x,
-            const typename S::value_type* reference, const typename S::value_type* first,
+score_panel(const typename S::value_type* q, index_t columns, const typename S::value_type* k, index_t dim,
+            typename S::value_type* x, const typename S::value_type* reference, const typename S::value_type* first,
             const typename S::value_type* last) {
     typename S::vector tile[S::score_rows][S::score_vectors];
-    multiply_panel<S>(q, 1, S::score_rows, k, dim, tile);
+    multiply_panel<S>(q, columns, 1, k, dim, tile);
     return store_scores<S, Masked>(tile, x, reference, first, last);
 }
 
@@ -84,11 +85,19 @@ template <class S>
     using vector = typename S::vector;
     constexpr int W = S::lanes;
     for (index_t r = 0; r < S::score_rows; ++r) {
-        A top = reference[r];
-        for (index_t j = 0; j < S::panel_keys; ++j) top = std::max(top, x[r * block_keys + j]);
-        if (!(top - reference[r] > static_cast<A>(lazy_threshold))) continue;
-        const vector shrink = std::exp2(reference[r] - top) - vector{};
-        reference[r] = top;
+        vector top = reference[r] - vector{};
+#pragma GCC unroll 3
+        for (int c = 0; c < S::score_vectors; ++c) {
+            const vector score = load<S>(x + r * block_keys + c * W);
+            top = score > top ? score : top;
+        }
+        largest_lane<S>(top);
+        const A before = reference[r], now = top[0];
+        if (!(now - before > static_cast<A>(lazy_threshold))) continue;
+        reference[r] = now;
+        if (before == std::numeric_limits<A>::lowest()) continue; // has no weight yet
+        vector shrink = (before - now) - vector{};
+        exp2_in_place<S>(shrink);
         store<S>(sums + r * W) *= shrink;
         for (index_t j = 0; j < done; j += W) store<S>(weights + r * block_keys + j) *= shrink;
         for (index_t d = 0; d < columns; d += W) store<S>(acc + r * columns + d) *= shrink;
@@ -151,7 +160,7 @@ template <class S>
     constexpr index_t R = S::score_rows, keys = S::panel_keys;
     for (index_t panel = p0; panel < p1; ++panel)
         for (index_t r = 0; r < t.rows; r += R)
-            store_products<S>(t.q + r * t.dim, 1, R, s.k + panel * keys * t.dim, t.dim,
+            store_products<S>(t.q + r * t.q_columns, t.q_columns, 1, s.k + (panel - s.base) * keys * t.dim, t.dim,
                               t.p + r * block_keys + panel * keys - base, block_keys);
     for (index_t r = 0; r < t.rows; ++r) {
         const interval seen = seen_of_panels<S>(t, r, p0, p1);
@@ -194,11 +203,11 @@ template <class Target, bool Changes, class A>
         if constexpr (Changes) change_scores<S>(t, s, p0, p1, block * keys);
         for (index_t panel = p0; panel < p1; ++panel) {
             const bool masked = Changes || panel < s.full_begin || panel >= s.full_end;
-            hide_values |= masked && s.tainted[panel] != 0;
-            const A* k = s.k + panel * keys * t.dim;
+            hide_values |= masked && s.tainted[panel - s.base] != 0;
+            const A* k = s.k + (panel - s.base) * keys * t.dim;
             A* p = t.p + (panel - block) * keys;
             for (index_t r = 0; r < t.rows; r += R) {
-                const A* q = t.q + r * t.dim;
+                const A* q = t.q + r * t.q_columns;
                 A* x = p + r * block_keys;
                 bool raise;
                 if (masked) {
@@ -209,9 +218,9 @@ template <class Target, bool Changes, class A>
                     if constexpr (Changes)
                         raise = rescale_panel<S>(x, t.reference + r, first, last);
                     else
-                        raise = score_panel<S, true>(q, k, t.dim, x, t.reference + r, first, last);
+                        raise = score_panel<S, true>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
                 } else {
-                    raise = score_panel<S, false>(q, k, t.dim, x, t.reference + r, first, last);
+                    raise = score_panel<S, false>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
                 }
                 if (raise)
                     Target::raise(x, t.p + r * block_keys + (p0 - block) * keys, (panel - p0) * keys, t.reference + r,
@@ -225,13 +234,13 @@ template <class Target, bool Changes, class A>
         }
         if (!hide_values) {
             const index_t begin = std::max(p0 * keys, s.first_key), end = std::min(p1 * keys, s.last_key);
-            add_product<S, block_keys, 1>(t.p + (begin - block * keys), s.v + begin * t.columns, end - begin, t.columns,
+            add_product<S, block_keys, 1>(t.p + (begin - block * keys), s.v + (begin - s.base * keys) * t.columns, end - begin, t.columns,
                                           t.acc, 0, t.rows);
         } else {
             for (index_t panel = p0; panel < p1; ++panel) {
                 const A* p = t.p + (panel - block) * keys;
-                const A* v = s.v + panel * keys * t.columns;
-                if ((Changes || panel < s.full_begin || panel >= s.full_end) && s.tainted[panel] != 0)
+                const A* v = s.v + (panel - s.base) * keys * t.columns;
+                if ((Changes || panel < s.full_begin || panel >= s.full_end) && s.tainted[panel - s.base] != 0)
                     add_visible_keys<S, Changes>(t, p, v, panel * keys);
                 else
                     add_product<S, block_keys, 1>(p, v, keys, t.columns, t.acc, 0, t.rows);

@@ -4,6 +4,7 @@
 #include <seqpar/kernel/flash/gradient_scratch.hpp>
 #include <seqpar/kernel/flash/gradient_tile.hpp>
 #include <seqpar/kernel/flash/key_tiles.hpp>
+#include <seqpar/kernel/flash/panel_rows.hpp>
 #include <seqpar/kernel/flash/row_changes.hpp>
 #include <seqpar/kernel/flash/tile_view.hpp>
 #include <seqpar/kernel/kernel.hpp>
@@ -29,10 +30,10 @@ namespace seqpar::flash_detail {
 template <class T, differentiable_score S>
 class gradient_pass {
     using A = accumulator_t<T>;
-    using scratch = gradient_scratch<A>;
+    using scratch = gradient_scratch<T>;
 
 public:
-    gradient_pass(const engine<A>& code, const context& how, const block<const T>& q, const row_gradients<T>& rows,
+    gradient_pass(const engine<T>& code, const context& how, const block<const T>& q, const row_gradients<T>& rows,
                   std::span<const key_block<T>> keys, const S& s, const tensor_view<A>& dq,
                   std::span<const key_gradients<A>> dkv, const key_tiles& tiles, const scratch& layout, std::byte* base)
         : code_(code), how_(how), q_(q), rows_(rows), keys_(keys), score_(s), dq_(dq), dkv_(dkv), tiles_(tiles),
@@ -135,18 +136,6 @@ private:
             add_slopes(heads[static_cast<std::size_t>(n)], layout_.head(base_, n));
     }
 
-    /// Writes `dim` elements times `factor`, and zeros up to `columns`; false if some element is not finite.
-    [[nodiscard]] static bool put(const T* from, index_t step, index_t dim, A factor, A* to, index_t columns) {
-        bool finite = true;
-        for (index_t d = 0; d < dim; ++d) {
-            const A x = static_cast<A>(from[d * step]);
-            finite &= std::isfinite(x);
-            to[d] = x * factor;
-        }
-        std::fill(to + dim, to + columns, A{});
-        return finite;
-    }
-
     void pack_rows(const head& at, const typename scratch::rows_of_head& to, index_t t) const {
         const index_t row = t * gradient_rows, kc = layout_.k_columns(), vc = layout_.v_columns();
         const A factor = static_cast<A>(changes_ ? how_.scale : how_.scale * std::numbers::log2e);
@@ -156,10 +145,10 @@ private:
             to.lse[r] = real ? rows_.lse(at.b, r, at.h) * std::numbers::log2e_v<A> : A{};
             to.delta[r] = real ? rows_.delta(at.b, r, at.h) : A{};
             if (real && to.lse[r] != -std::numeric_limits<A>::infinity()) {
-                finite &=
-                    put(q_.view.at(at.b, r, at.h), q_.view.step().dim, q_.view.shape().dim, factor, to.q + r * kc, kc);
-                finite &= put(rows_.dout.at(at.b, r, at.h), rows_.dout.step().dim, rows_.dout.shape().dim, A{1},
-                              to.dout + r * vc, vc);
+                finite &= code_.copy_row(q_.view.at(at.b, r, at.h), q_.view.step().dim, q_.view.shape().dim, factor,
+                                         to.q + r * kc, kc);
+                finite &= code_.copy_row(rows_.dout.at(at.b, r, at.h), rows_.dout.step().dim, rows_.dout.shape().dim,
+                                         A{1}, to.dout + r * vc, vc);
             } else {
                 std::fill_n(to.q + r * kc, kc, A{});
                 std::fill_n(to.dout + r * vc, vc, A{});
@@ -194,22 +183,19 @@ private:
                                  const typename scratch::arena& to) const {
         const index_t width = code_.panel_keys, kc = layout_.k_columns();
         const index_t dim = q_.view.shape().dim, dim_v = rows_.dout.shape().dim;
-        if (k.keys.count % width != 0) {
-            const index_t panel = k.keys.count / width;
-            std::fill_n(to.k + panel * width * dim, width * dim, A{});
-            std::fill_n(to.v + panel * width * dim_v, width * dim_v, A{});
-        }
+        panel_rows<T, gradient_keys> k_rows, v_rows;
         bool finite = true;
         tiles_.for_each_key(k, [&](std::size_t source, index_t row, index_t key) {
             const key_block<T>& from = keys_[source];
-            A* as_row = to.k_rows + key * kc;
-            finite &= put(from.k.at(b, row, kv_head), from.k.step().dim, dim, A{1}, as_row, kc);
-            A* column = to.k + key / width * width * dim + key % width;
-            for (index_t d = 0; d < dim; ++d) column[d * width] = as_row[d];
-            const T* value = from.v.at(b, row, kv_head);
-            column = to.v + key / width * width * dim_v + key % width;
-            for (index_t d = 0; d < dim_v; ++d) column[d * width] = static_cast<A>(value[d * from.v.step().dim]);
+            k_rows.set(key, from.k.at(b, row, kv_head), from.k.step().dim);
+            v_rows.set(key, from.v.at(b, row, kv_head), from.v.step().dim);
+            finite &= code_.copy_row(from.k.at(b, row, kv_head), from.k.step().dim, dim, A{1}, to.k_rows + key * kc,
+                                     kc);
         });
+        for (index_t j = 0; j < k.keys.count; j += width) {
+            k_rows.pack(code_, j, dim, to.k + j * dim);
+            v_rows.pack(code_, j, dim_v, to.v + j * dim_v);
+        }
         return finite;
     }
 
@@ -276,6 +262,8 @@ private:
         bool started = false, finite = true;
         index_t work = 0; // since the last report
         tile_view<gradient_rows> seen;
+        std::array<index_t, gradient_rows> heads;
+        heads.fill(q_.at.heads.first + at.h);
         for (index_t done = 0; done < layout_.tiles(); ++done) {
             const index_t t = layout_.tiles() - 1 - done, row = t * gradient_rows;
             if (!look(t, k, rows, seen)) continue;
@@ -291,8 +279,8 @@ private:
             const bool all = seen.all_first == 0 && seen.all_last == k.keys.count;
             std::array<position, gradient_rows> at_rows{};
             if (changes_) for_each_row(t, [&](index_t r, position p) { at_rows[static_cast<std::size_t>(r)] = p; });
-            const changes_of<A, S> changes(score_, how_.n, how_.first_batch + at.b, q_.at.heads.first + at.h,
-                                           at_rows.data(), k.keys, slopes_);
+            const changes_of<A, S> changes(score_, how_.n, how_.first_batch + at.b, heads.data(), at_rows.data(),
+                                           k.keys, slopes_);
             std::array<double, gradient_rows> slopes{};
             const gradient_tile<A> tile{rows.q + row * kc,
                                         rows.dout + row * vc,
@@ -335,7 +323,7 @@ private:
         report(worker);
     }
 
-    engine<A> code_;
+    engine<T> code_;
     const context& how_;
     const block<const T>& q_;
     const row_gradients<T>& rows_;

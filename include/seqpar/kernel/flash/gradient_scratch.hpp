@@ -17,12 +17,14 @@ namespace seqpar::flash_detail {
 /// As many heads are under way at once as give every worker a few blocks of keys to choose from: heads that read
 /// different kv heads only, at most batch * min(heads, kv_heads); one where there are 4 blocks of keys for each worker.
 /// O(heads at once * rows * (2 head_dim + head_dim of v) + workers * gradient_keys * (3 head_dim + 2 of v)).
-template <class A>
+template <class T>
 class gradient_scratch : public array_layout {
+    using A = accumulator_t<T>;
+
 public:
     static constexpr index_t blocks_per_worker = 4;
 
-    gradient_scratch(const engine<A>& code, const key_tiles& keys, const extents& q, const extents& v,
+    gradient_scratch(const engine<T>& code, const key_tiles& keys, const extents& q, const extents& v,
                      int workers) noexcept
         : k_columns_(padded_to(code.lanes, q.dim)), v_columns_(padded_to(code.lanes, v.dim)),
           tiles_((q.seq + gradient_rows - 1) / gradient_rows), blocks_(keys.count()) {

@@ -2,38 +2,84 @@
 
 #include <seqpar/core/block.hpp>
 #include <seqpar/core/interleave.hpp>
+#include <seqpar/kernel/flash/engine.hpp>
+#include <seqpar/kernel/flash/key_tiles.hpp>
+#include <seqpar/kernel/flash/panel_rows.hpp>
+#include <seqpar/kernel/flash/tile.hpp>
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <vector>
 
 namespace seqpar::flash_detail {
 
+/// Keys after which a row's softmax is closed and merged into what it has: so that a long row has pieces which workers
+/// may share, in an order of sums that does not depend on them. A multiple of block_keys.
+inline constexpr index_t chunk_keys = 43 * block_keys;
+
 /// Where each key of a union of blocks goes: panels of `panel_keys` keys, cut within each run of the union, the last
-/// of a run padded. A function of the positions only, so that the same keys make the same panels however they were
-/// sharded.
+/// of a run padded; and pieces of runs, each part of one chunk. A function of the positions only, so that the same keys
+/// make the same panels however they were sharded.
 class panel_plan {
 public:
+    struct piece {
+        std::size_t run;
+        index_t begin, end; ///< panels of the run
+        index_t chunk;
+    };
+
     panel_plan(std::span<const positions> sources, index_t panel_keys)
         : keys_(interleave(sources)), panel_keys_(panel_keys) {
+        const index_t most = chunk_keys / panel_keys;
+        index_t used = 0, chunk = 0; // panels of the chunk
         first_panel_.push_back(0);
-        for (const run& r : runs())
-            first_panel_.push_back(first_panel_.back() + (r.count + panel_keys - 1) / panel_keys);
+        first_key_.push_back(0);
+        for (std::size_t r = 0; r < runs().size(); ++r) {
+            const index_t panels = (runs()[r].count + panel_keys - 1) / panel_keys;
+            for (index_t begin = 0; begin < panels; begin += most) {
+                const index_t end = std::min(begin + most, panels);
+                if (used > 0 && used + end - begin > most) ++chunk, used = 0;
+                used += end - begin;
+                pieces_.push_back({r, begin, end, chunk});
+            }
+            first_panel_.push_back(first_panel_.back() + panels);
+            first_key_.push_back(first_key_.back() + runs()[r].count);
+        }
     }
 
     [[nodiscard]] const std::vector<run>& runs() const noexcept { return keys_.rows.runs(); }
-    [[nodiscard]] const std::vector<segment>& segments() const noexcept { return keys_.segments; }
     [[nodiscard]] index_t panel_keys() const noexcept { return panel_keys_; }
     [[nodiscard]] index_t panels() const noexcept { return first_panel_.back(); }
     [[nodiscard]] index_t first_panel(std::size_t r) const noexcept { return first_panel_[r]; }
+    [[nodiscard]] const std::vector<piece>& pieces() const noexcept { return pieces_; }
+    [[nodiscard]] index_t chunks() const noexcept { return pieces_.empty() ? 0 : pieces_.back().chunk + 1; }
+
+    [[nodiscard]] std::span<const piece> pieces_of(index_t chunk) const noexcept {
+        const auto less = [](const piece& a, const piece& b) { return a.chunk < b.chunk; };
+        const auto [first, last] = std::equal_range(pieces_.begin(), pieces_.end(), piece{0, 0, 0, chunk}, less);
+        return {first, last};
+    }
+
+    /// The run of the panel with this number among all.
+    [[nodiscard]] std::size_t run_of(index_t panel) const noexcept {
+        return static_cast<std::size_t>(std::upper_bound(first_panel_.begin(), first_panel_.end(), panel) -
+                                        first_panel_.begin()) -
+               1;
+    }
+
+    /// f(source, row of it, key of the panel) for each key of a panel of run r.
+    template <class F>
+    void for_each_key(std::size_t r, index_t panel, const F& f) const {
+        const index_t count = std::min(panel_keys_, runs()[r].count - panel * panel_keys_);
+        for_each_key_of(keys_, first_key_[r] + panel * panel_keys_, count, f);
+    }
 
 private:
     interleaved keys_;
     index_t panel_keys_;
-    std::vector<index_t> first_panel_; // of each run, and the end
+    std::vector<index_t> first_panel_, first_key_; // of each run, and the end
+    std::vector<piece> pieces_;
 };
 
 /// Keys and values of one head in the kernel's order and type.
@@ -42,98 +88,41 @@ struct key_panels {
     A* k;                   ///< [panels][dim][panel_keys]
     A* v;                   ///< [panels][panel_keys][columns]
     unsigned char* tainted; ///< [panels]: whether some v of the panel is not finite
-    index_t dim, columns;
+    index_t base;           ///< the panel of the run with which they begin
 };
 
-/// Packs the blocks' rows of one batch entry and kv head, each read once, in pieces that may run at once.
-template <class T, class A>
+/// Packs panels of the blocks' rows of one batch entry and kv head.
+template <class T>
 class key_packer {
+    using A = accumulator_t<T>;
+
 public:
-    key_packer(const panel_plan& plan, std::span<const key_block<T>> blocks, const key_panels<A>& to)
-        : plan_(plan), blocks_(blocks), to_(to),
-          piece_rows_(std::max(index_t{1}, piece_elements / std::max(index_t{1}, to.dim + to.columns))) {
-        first_piece_.push_back(0);
-        for (const segment& s : plan.segments())
-            first_piece_.push_back(first_piece_.back() + (s.count + piece_rows_ - 1) / piece_rows_);
-        for (const segment& s : plan.segments()) run_of_.push_back(run_at(s.to));
-    }
+    key_packer(const engine<T>& code, const panel_plan& plan, std::span<const key_block<T>> blocks, index_t columns)
+        : code_(code), plan_(plan), blocks_(blocks), dim_(blocks.front().k.shape().dim), columns_(columns) {}
 
-    /// The last pieces are the padding, one a run.
-    [[nodiscard]] index_t pieces() const noexcept {
-        return first_piece_.back() + static_cast<index_t>(plan_.runs().size());
-    }
-
-    void pack(index_t piece, index_t b, index_t kv_head) const {
-        if (piece >= first_piece_.back()) return pad(static_cast<std::size_t>(piece - first_piece_.back()));
-        const auto after = std::upper_bound(first_piece_.begin(), first_piece_.end(), piece);
-        const std::size_t n = static_cast<std::size_t>(after - first_piece_.begin()) - 1;
-        const segment& s = plan_.segments()[n];
-        const index_t begin = (piece - first_piece_[n]) * piece_rows_, end = std::min(begin + piece_rows_, s.count);
-        const auto [r, run_begin] = run_of_[n];
-        const key_block<T>& from = blocks_[s.source];
-        const index_t panel_keys = plan_.panel_keys();
-        for (index_t i = begin; i < end; ++i) {
-            const index_t at = s.to + i * s.every - run_begin; // in the run
-            const index_t panel = plan_.first_panel(r) + at / panel_keys, lane = at % panel_keys;
-            put_key(from.k.at(b, s.from + i, kv_head), from.k.step().dim, panel, lane);
-            put_value(from.v.at(b, s.from + i, kv_head), from.v.step().dim, from.v.shape().dim, panel, lane);
-        }
+    /// The panel of run r, to its place in `to`.
+    void pack(std::size_t r, index_t panel, index_t b, index_t kv_head, const key_panels<A>& to) const {
+        const index_t width = plan_.panel_keys(), at = panel - to.base;
+        A* const v = to.v + at * width * columns_;
+        panel_rows<T, most_panel_keys> rows;
+        bool finite = true;
+        plan_.for_each_key(r, panel, [&](std::size_t source, index_t row, index_t key) {
+            const key_block<T>& from = blocks_[source];
+            rows.set(key, from.k.at(b, row, kv_head), from.k.step().dim);
+            finite &= code_.copy_row(from.v.at(b, row, kv_head), from.v.step().dim, from.v.shape().dim, A{1},
+                                     v + key * columns_, columns_);
+        });
+        rows.pack(code_, 0, dim_, to.k + at * width * dim_);
+        const index_t real = std::min(width, plan_.runs()[r].count - panel * width);
+        std::fill_n(v + real * columns_, (width - real) * columns_, A{});
+        to.tainted[at] = finite ? 0 : 1;
     }
 
 private:
-    static constexpr index_t piece_elements = 1 << 15;
-
-    struct place {
-        std::size_t run;
-        index_t begin;
-    };
-
-    [[nodiscard]] place run_at(index_t key) const {
-        place at{0, 0};
-        while (key - at.begin >= plan_.runs()[at.run].count) at.begin += plan_.runs()[at.run++].count;
-        return at;
-    }
-
-    [[nodiscard]] A* key(index_t panel, index_t lane) const {
-        return to_.k + panel * to_.dim * plan_.panel_keys() + lane;
-    }
-    [[nodiscard]] A* value(index_t panel, index_t lane) const {
-        return to_.v + (panel * plan_.panel_keys() + lane) * to_.columns;
-    }
-
-    void put_key(const T* from, index_t step, index_t panel, index_t lane) const {
-        A* to = key(panel, lane);
-        for (index_t d = 0; d < to_.dim; ++d) to[d * plan_.panel_keys()] = static_cast<A>(from[d * step]);
-    }
-
-    void put_value(const T* from, index_t step, index_t dim, index_t panel, index_t lane) const {
-        A* to = value(panel, lane);
-        bool finite = true;
-        for (index_t d = 0; d < dim; ++d) {
-            to[d] = static_cast<A>(from[d * step]);
-            finite &= std::isfinite(to[d]);
-        }
-        std::fill(to + dim, to + to_.columns, A{});
-        // Pieces that run at once may meet in a panel.
-        if (!finite) std::atomic_ref(to_.tainted[panel]).store(1, std::memory_order_relaxed);
-    }
-
-    void pad(std::size_t r) const {
-        const index_t panel_keys = plan_.panel_keys(), used = plan_.runs()[r].count % panel_keys;
-        if (used == 0) return;
-        const index_t panel = plan_.first_panel(r + 1) - 1;
-        for (index_t lane = used; lane < panel_keys; ++lane) {
-            for (index_t d = 0; d < to_.dim; ++d) key(panel, lane)[d * panel_keys] = A{};
-            std::fill_n(value(panel, lane), to_.columns, A{});
-        }
-    }
-
+    const engine<T>& code_;
     const panel_plan& plan_;
     std::span<const key_block<T>> blocks_;
-    key_panels<A> to_;
-    index_t piece_rows_;
-    std::vector<index_t> first_piece_; // of each segment, and the end
-    std::vector<place> run_of_;        // each segment's
+    index_t dim_, columns_;
 };
 
 } // namespace seqpar::flash_detail

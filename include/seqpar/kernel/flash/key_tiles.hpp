@@ -10,6 +10,16 @@
 
 namespace seqpar::flash_detail {
 
+/// f(source, row of it, n) for keys begin + n, 0 <= n < count, of a union.
+template <class F>
+void for_each_key_of(const interleaved& keys, index_t begin, index_t count, const F& f) {
+    for (const segment& s : keys.segments) {
+        const index_t skip = s.to >= begin ? 0 : (begin - s.to + s.every - 1) / s.every;
+        for (index_t i = skip; i < s.count && s.to + i * s.every < begin + count; ++i)
+            f(s.source, s.from + i, s.to + i * s.every - begin);
+    }
+}
+
 /// A union of blocks of keys cut into tiles of gradient_keys, within each run of the union: a function of the positions
 /// only.
 class key_tiles {
@@ -34,12 +44,7 @@ public:
     /// f(source, row of it, key of the tile) for each key of a tile.
     template <class F>
     void for_each_key(const tile& t, const F& f) const {
-        const index_t end = t.begin + t.keys.count;
-        for (const segment& s : keys_.segments) {
-            const index_t skip = s.to >= t.begin ? 0 : (t.begin - s.to + s.every - 1) / s.every;
-            for (index_t i = skip; i < s.count && s.to + i * s.every < end; ++i)
-                f(s.source, s.from + i, s.to + i * s.every - t.begin);
-        }
+        for_each_key_of(keys_, t.begin, t.keys.count, f);
     }
 
 private:

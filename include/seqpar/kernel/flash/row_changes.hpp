@@ -28,13 +28,13 @@ protected:
     ~row_changes() = default;
 };
 
-/// Those of a score, for rows of one head at the positions `rows`, with a run of keys.
+/// Those of a score, for rows of the global heads `heads` at the positions `rows`, with a run of keys.
 template <class A, score S>
 class changes_of final : public row_changes<A> {
 public:
-    changes_of(const S& s, lengths n, index_t batch, index_t head, const position* rows, const run& keys,
+    changes_of(const S& s, lengths n, index_t batch, const index_t* heads, const position* rows, const run& keys,
                bool slopes_wanted = false)
-        : score_(s), n_(n), batch_(batch), head_(head), rows_(rows), keys_(keys) {
+        : score_(s), n_(n), batch_(batch), heads_(heads), rows_(rows), keys_(keys) {
         this->drops = seqpar::drops(s);
         this->slopes = slopes_wanted && slopes_of(s) > 0;
     }
@@ -57,12 +57,13 @@ public:
 
 private:
     [[nodiscard]] score_row at(index_t row, index_t first, index_t last) const {
-        return {n_, batch_, head_, rows_[row], run{keys_[first], keys_.stride, last - first}};
+        return {n_, batch_, heads_[row], rows_[row], run{keys_[first], keys_.stride, last - first}};
     }
 
     const S& score_;
     lengths n_;
-    index_t batch_, head_;
+    index_t batch_;
+    const index_t* heads_;
     const position* rows_;
     run keys_;
 };

@@ -19,6 +19,7 @@ struct simd {
 
     typedef A vector __attribute__((vector_size(Bytes)));
     typedef A stored __attribute__((vector_size(Bytes), may_alias)); // as it lies among scalars in memory
+    typedef A loose __attribute__((vector_size(Bytes), may_alias, aligned(sizeof(A)))); // and anywhere
     typedef bits_type bits __attribute__((vector_size(Bytes)));
     typedef std::uint64_t words __attribute__((vector_size(Bytes)));
 
@@ -37,6 +38,16 @@ template <class S>
 template <class S>
 [[gnu::always_inline]] inline typename S::stored& store(typename S::value_type* to) {
     return *reinterpret_cast<typename S::stored*>(to);
+}
+
+/// The same where nothing is known of the alignment.
+template <class S>
+[[gnu::always_inline]] inline typename S::loose& anywhere(typename S::value_type* at) {
+    return *reinterpret_cast<typename S::loose*>(at);
+}
+template <class S>
+[[gnu::always_inline]] inline const typename S::loose& anywhere(const typename S::value_type* at) {
+    return *reinterpret_cast<const typename S::loose*>(at);
 }
 
 /// v = 0, 1, 2, ...

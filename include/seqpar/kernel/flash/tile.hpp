@@ -13,11 +13,10 @@ inline constexpr index_t block_keys = 96; ///< keys between two visits of the ac
 /// panels.
 inline constexpr int lazy_threshold = 10;
 
-/// Rows of one head, and their softmax while it is under way.
+/// Rows of the query heads that read one kv head, and their softmax while it is under way.
 template <class A>
 struct tile {
-    const A* q; ///< [tile_rows / R][dim][R]: groups of R rows, transposed, times scale * log2 e; less the log2 e where
-                ///< the score changes values
+    const A* q; ///< [tile_rows][q_columns], times scale * log2 e; less the log2 e where the score changes values
     A* p;       ///< [tile_rows][block_keys]: scores, then weights
     A* acc;     ///< [tile_rows][columns]
     A* sums;    ///< [tile_rows][lanes]: the row's sum is the sum over the lanes
@@ -26,6 +25,7 @@ struct tile {
     const index_t* last;
     index_t rows;                  ///< of the tile_rows, those that are real
     index_t dim;                   ///< head_dim of q and k
+    index_t q_columns;             ///< the same, rounded up to full vectors
     index_t columns;               ///< head_dim of v, rounded up to full vectors
     const row_changes<A>* changes; ///< what the score does to values; null: nothing
 };
@@ -33,9 +33,10 @@ struct tile {
 /// Panels [begin, end) of one run of keys.
 template <class A>
 struct stretch {
-    const A* k;                   ///< [panels][dim][panel_keys], the run's first panel
+    const A* k;                   ///< [panels][dim][panel_keys], from panel `base` on
     const A* v;                   ///< [panels * panel_keys][columns]
     const unsigned char* tainted; ///< [panels]: whether some v of the panel is not finite
+    index_t base;                 ///< the panel of the run with which k, v and tainted begin
     index_t begin, end;
     index_t full_begin, full_end; ///< panels in which every row sees every key
     index_t first_key, last_key;  ///< outside [first_key, last_key) no row sees a key
