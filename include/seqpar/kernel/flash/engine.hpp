@@ -19,12 +19,13 @@ struct engine {
     index_t lanes;      ///< of a vector
     index_t panel_keys; ///< keys of a panel of k
     void (*fold)(const tile<A>&, const stretch<A>&);
+    void (*fold_few)(const tile<A>&, const stretch<A>&);     ///< the same for few rows
     void (*fold_changed)(const tile<A>&, const stretch<A>&); ///< where the score changes values
     void (*key_gradients)(const gradient_tile<A>&);          ///< P, dS, dk, dv
     void (*key_gradients_changed)(const gradient_tile<A>&);
     void (*row_gradients)(const gradient_tile<A>&); ///< then dq
     bool (*copy_row)(const T* from, index_t step, index_t count, A factor, A* to, index_t columns);
-    void (*transpose_rows)(const T* const* rows, index_t dim, A* panel); ///< of a panel's keys
+    void (*transpose_rows)(const T* const* rows, index_t dim, A* panel, data_to_come& ahead); ///< of a panel's keys
     void (*add_lanes)(A* sums, index_t rows);                            ///< sums: [rows][lanes], into the first lane
     void (*blend_row)(A* to, A mine, const A* other, A theirs, index_t count); ///< to = to * mine + other * theirs
 };
@@ -36,8 +37,9 @@ template <class Target, class T>
     static_assert(S::panel_keys <= most_panel_keys);
     return {S::lanes,
             S::panel_keys,
-            &Target::template fold<false, A>,
-            &Target::template fold<true, A>,
+            &Target::template fold<false, false, A>,
+            &Target::template fold<false, true, A>,
+            &Target::template fold<true, false, A>,
             &Target::template key_gradients<false, A>,
             &Target::template key_gradients<true, A>,
             &Target::template row_gradients<A>,
@@ -57,9 +59,9 @@ struct baseline_target {
     template <class A>
     using simd_of = simd<A, 16, 4, 2>;
 #endif
-    template <bool Changes, class A>
+    template <bool Changes, bool Few, class A>
     static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<baseline_target, Changes>(t, s);
+        fold_panels<baseline_target, Changes, Few>(t, s);
     }
     template <bool Changes, class A>
     static void key_gradients(const gradient_tile<A>& t) {
@@ -80,8 +82,8 @@ struct baseline_target {
         return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
     }
     template <class T>
-    static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel);
+    static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel, ahead);
     }
     template <class A>
     static void total(A* sums, index_t rows) {
@@ -98,9 +100,9 @@ struct avx2_target {
     template <class A>
     using simd_of = simd<A, 32, 4, 2>;
 
-    template <bool Changes, class A>
+    template <bool Changes, bool Few, class A>
     [[gnu::target("avx2,fma")]] static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<avx2_target, Changes>(t, s);
+        fold_panels<avx2_target, Changes, Few>(t, s);
     }
     template <bool Changes, class A>
     [[gnu::target("avx2,fma")]] static void key_gradients(const gradient_tile<A>& t) {
@@ -121,8 +123,8 @@ struct avx2_target {
         return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
     }
     template <class T>
-    [[gnu::target("avx2,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel);
+    [[gnu::target("avx2,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel, ahead);
     }
     template <class A>
     [[gnu::target("avx2,fma")]] static void total(A* sums, index_t rows) {
@@ -138,9 +140,9 @@ struct avx512_target {
     template <class A>
     using simd_of = simd<A, 64, 8, 4>;
 
-    template <bool Changes, class A>
+    template <bool Changes, bool Few, class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<avx512_target, Changes>(t, s);
+        fold_panels<avx512_target, Changes, Few>(t, s);
     }
     template <bool Changes, class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void key_gradients(const gradient_tile<A>& t) {
@@ -161,8 +163,8 @@ struct avx512_target {
         return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
     }
     template <class T>
-    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel);
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel, ahead);
     }
     template <class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void total(A* sums, index_t rows) {

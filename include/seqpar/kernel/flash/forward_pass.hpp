@@ -75,7 +75,8 @@ private:
     void run_rows(index_t b, const group& g) const {
         how_.executor.run(plan_.panels(), [&](index_t n, int worker) {
             const std::size_t r = plan_.run_of(n);
-            packer_.pack(r, n - plan_.first_panel(r), b, g.kv_head, panels_of_run(r));
+            data_to_come nothing;
+            packer_.pack(r, n - plan_.first_panel(r), b, g.kv_head, panels_of_run(r), true, nothing);
             report(worker);
         });
         const index_t at_once = layout_.tiles_at_once(), sets = (tiles_of(g) + at_once - 1) / at_once;
@@ -85,7 +86,7 @@ private:
             for (index_t n = 0; n < count; ++n) prepare(state(worker, n), g, first + n);
             fold_pieces(
                 b, plan_.pieces(), count, worker, [&](const auto& f) { f(g, index_t{0}, count); },
-                [&](std::size_t r, index_t, index_t, const group&) { return panels_of_run(r); });
+                [&](std::size_t r, index_t, index_t, const group&, bool, data_to_come&) { return read(panels_of_run(r)); });
         });
     }
 
@@ -113,15 +114,32 @@ private:
                 index_t n = 0;
                 for (const group& g : groups) f(g, n, tiles_of(g)), n += tiles_of(g);
             };
-            const auto packed = [&](std::size_t r, index_t begin, index_t end, const group& g) {
-                key_panels<A> to = layout_.panels(base_, worker);
-                to.base = begin;
-                for (index_t p = begin; p < end; ++p) packer_.pack(r, p, b, g.kv_head, to);
-                return to;
+            const auto packed = [&](std::size_t r, index_t begin, index_t end, const group& g, bool all_seen,
+                                    data_to_come& ahead) {
+                return pack(r, begin, end, b, g, all_seen, worker, ahead);
             };
             fold_pieces(b, plan_.pieces_of(chunk), tiles, worker, each_group, packed);
         });
         if (chunks > 1) how_.executor.run(batch * q_.view.shape().seq, [&](index_t row, int) { merge_chunks(row); });
+    }
+
+    [[nodiscard]] packed_keys<A> read(const key_panels<A>& p) const noexcept {
+        return {p.k, p.v, p.tainted, p.base, layout_.columns()};
+    }
+
+    /// A worker's own panels [begin, end) of run r, and what comes after them; where all is seen, values that can be are
+    /// read where they lie.
+    [[nodiscard]] packed_keys<A> pack(std::size_t r, index_t begin, index_t end, index_t b, const group& g,
+                                      bool all_seen, int worker, data_to_come& ahead) const {
+        key_panels<A> to = layout_.panels(base_, worker);
+        to.base = begin;
+        packed_keys<A> packed = read(to);
+        const A* const values = all_seen ? packer_.values(r, begin, end, b, g.kv_head, packed.v_step) : nullptr;
+        if (values != nullptr) packed.v = values;
+        const index_t panels = plan_.first_panel(r + 1) - plan_.first_panel(r), next = std::min(end + end - begin, panels);
+        if (end < next) ahead = packer_.to_come(r, end, next, b, g.kv_head);
+        for (index_t p = begin; p < end; ++p) packer_.pack(r, p, b, g.kv_head, to, values == nullptr, ahead);
+        return packed;
     }
 
     /// The panels of run r among those of a whole head.
@@ -152,7 +170,7 @@ private:
     /// What the rows see of a run of keys.
     void look(row_state<A>& s, const seqpar::run& keys) const {
         switch (score_.cover(how_.n, s.range, keys.range())) {
-        case coverage::none: s.seen.any_first = s.seen.any_last = 0; return;
+        case coverage::none: s.seen.see_none(); return;
         case coverage::full: s.seen.see_all(keys.count); return;
         case coverage::partial: break;
         }
@@ -171,8 +189,13 @@ private:
         return std::max(s.seen.any_first, begin * code_.panel_keys) < std::min(s.seen.any_last, end * code_.panel_keys);
     }
 
+    /// Whether every row sees every one of them.
+    [[nodiscard]] bool sees_all(const row_state<A>& s, index_t begin, index_t end, index_t keys) const noexcept {
+        return s.seen.all_first <= begin * code_.panel_keys && s.seen.all_last >= std::min(end * code_.panel_keys, keys);
+    }
+
     /// The first `states` tiles of a worker with pieces of the keys. each_group(f) calls f(group, first tile, tiles);
-    /// panels(run, begin, end, group) has these panels of the run.
+    /// panels(run, begin, end, group, all seen, to come) has these panels of the run.
     template <class EachGroup, class Panels>
     void fold_pieces(index_t b, std::span<const piece> pieces, index_t states, int worker, const EachGroup& each_group,
                      const Panels& panels) const {
@@ -184,13 +207,17 @@ private:
             for (index_t begin = p.begin, end; begin < p.end; begin = end) {
                 end = std::min((begin / layout_.step() + 1) * layout_.step(), p.end);
                 each_group([&](const group& g, index_t first, index_t count) {
-                    bool any = false;
-                    for (index_t n = first; n < first + count; ++n) any = any || sees(state(worker, n), begin, end);
+                    bool any = false, all = !changed_;
+                    for (index_t n = first; n < first + count; ++n) {
+                        any = any || sees(state(worker, n), begin, end);
+                        all = all && sees_all(state(worker, n), begin, end, plan_.runs()[p.run].count);
+                    }
                     if (!any) return;
-                    const key_panels<A> keys = panels(p.run, begin, end, g);
+                    data_to_come ahead;
+                    const packed_keys<A> keys = panels(p.run, begin, end, g, all, ahead);
                     for (index_t n = first; n < first + count; ++n)
                         if (sees(state(worker, n), begin, end))
-                            fold(state(worker, n), layout_.weights(base_, worker), b, p.run, keys, begin, end);
+                            fold(state(worker, n), layout_.weights(base_, worker), b, p.run, keys, begin, end, ahead);
                     work += count * (end - begin) * tile_rows * 3 * (q_.view.shape().dim + layout_.columns());
                 });
                 if (work < report_after) continue;
@@ -204,8 +231,8 @@ private:
     }
 
     /// Folds panels [begin, end) of a run into a tile.
-    void fold(row_state<A>& s, A* weights, index_t b, std::size_t r, const key_panels<A>& keys, index_t begin,
-              index_t end) const {
+    void fold(row_state<A>& s, A* weights, index_t b, std::size_t r, const packed_keys<A>& keys, index_t begin,
+              index_t end, data_to_come& ahead) const {
         const index_t width = code_.panel_keys, dim = q_.view.shape().dim, rows = s.seen.rows;
         if (!s.packed) {
             for (index_t i = 0; i < tile_rows; ++i) {
@@ -239,10 +266,19 @@ private:
                         layout_.columns(),
                         changed_ ? &changes : nullptr};
         const index_t full_begin = (s.seen.all_first + width - 1) / width;
-        (changed_ ? code_.fold_changed : code_.fold)(
-            t, {keys.k, keys.v, keys.tainted, keys.base, std::max(begin, s.seen.any_first / width),
-                std::min(end, (s.seen.any_last + width - 1) / width), full_begin,
-                std::max(full_begin, s.seen.all_last / width), s.seen.any_first, s.seen.any_last});
+        const stretch<A> range{keys.k,
+                               keys.v,
+                               keys.v_step,
+                               keys.tainted,
+                               keys.base,
+                               std::max(begin, s.seen.any_first / width),
+                               std::min(end, (s.seen.any_last + width - 1) / width),
+                               full_begin,
+                               std::max(full_begin, s.seen.all_last / width),
+                               s.seen.any_first,
+                               s.seen.any_last,
+                               &ahead};
+        (changed_ ? code_.fold_changed : layout_.few() ? code_.fold_few : code_.fold)(t, range);
     }
 
     /// The end of a chunk: what its keys have made of the rows goes to `into`, or waits for the chunks before it.

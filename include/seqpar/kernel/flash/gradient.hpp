@@ -13,17 +13,18 @@ namespace seqpar::flash_detail {
 
 /// P of a group of rows with a panel of keys: p[r][j] = exp2(q_r . k_j - lse_r), 0 where `Masked` and not first[r] <= j
 /// < last[r], whatever q, k and lse are there.
-template <class S, bool Masked>
+template <class S, bool Masked, class Ahead>
 [[gnu::always_inline]] inline void weights_again(const typename S::value_type* q, index_t columns,
                                                  const typename S::value_type* k, index_t dim,
                                                  const typename S::value_type* lse, const typename S::value_type* first,
-                                                 const typename S::value_type* last, typename S::value_type* p) {
+                                                 const typename S::value_type* last, typename S::value_type* p,
+                                                 Ahead&& ahead) {
     using vector = typename S::vector;
     using bits = typename S::bits;
     constexpr int R = S::score_rows, C = S::score_vectors, W = S::lanes;
     {
         vector tile[R][C];
-        multiply_panel<S>(q, columns, 1, k, dim, tile);
+        multiply_panel<S>(q, columns, 1, k, dim, tile, ahead);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 3
@@ -143,10 +144,7 @@ template <class S>
         if (t.changes->drops) t.changes->drop(row + r, from, to, z + at);
     }
     for (index_t j = begin; j < end; j += keys) {
-        for (index_t i = 0; i < R; ++i) {
-            first[i] = static_cast<A>(std::clamp(t.first[row + i] - j, index_t{0}, keys));
-            last[i] = static_cast<A>(std::clamp(t.last[row + i] - j, index_t{0}, keys));
-        }
+        look_at_panel<S>(t.first + row, t.last + row, j, first, last);
         changed_weights<S>(t.lse + row, first, last, p + j);
         changed_gradients<S>(t.dout + row * t.v_columns, t.v_columns, t.v + j * t.dim_v, t.dim_v, t.delta + row, z + j,
                              p + j, ds + j);
@@ -187,6 +185,7 @@ template <class Target, bool Changes, class A>
         for (index_t r = 0; r < t.rows; r += R) change_gradients<S>(t, r);
     } else {
         A first[R] = {}, last[R] = {};
+        data_to_come ahead = t.ahead;
         for (index_t panel = t.first_key / keys; panel * keys < t.last_key; ++panel) {
             const bool masked = panel < t.full_begin || panel >= t.full_end;
             const A* k = t.k + panel * keys * t.dim;
@@ -197,14 +196,15 @@ template <class Target, bool Changes, class A>
                 A* p = t.p + r * gradient_keys + panel * keys;
                 A* ds = t.ds + r * gradient_keys + panel * keys;
                 if (masked) {
-                    for (index_t i = 0; i < R; ++i) {
-                        first[i] = static_cast<A>(std::clamp(t.first[r + i] - panel * keys, index_t{0}, keys));
-                        last[i] = static_cast<A>(std::clamp(t.last[r + i] - panel * keys, index_t{0}, keys));
+                    if (!look_at_panel<S>(t.first + r, t.last + r, panel * keys, first, last)) {
+                        fill_rows<S>(p, gradient_keys);
+                        fill_rows<S>(ds, gradient_keys);
+                        continue;
                     }
-                    weights_again<S, true>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p);
+                    weights_again<S, true>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p, line_by_line{ahead});
                     score_gradients<S, true>(dout, t.v_columns, v, t.dim_v, t.delta + r, first, last, p, ds);
                 } else {
-                    weights_again<S, false>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p);
+                    weights_again<S, false>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p, line_by_line{ahead});
                     score_gradients<S, false>(dout, t.v_columns, v, t.dim_v, t.delta + r, first, last, p, ds);
                 }
             }

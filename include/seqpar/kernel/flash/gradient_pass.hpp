@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/kernel/flash/cache_size.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
 #include <seqpar/kernel/flash/gradient_scratch.hpp>
 #include <seqpar/kernel/flash/gradient_tile.hpp>
@@ -185,12 +186,13 @@ private:
         const index_t dim = q_.view.shape().dim, dim_v = rows_.dout.shape().dim;
         panel_rows<T, gradient_keys> k_rows, v_rows;
         bool finite = true;
-        tiles_.for_each_key(k, [&](std::size_t source, index_t row, index_t key) {
+        tiles_.for_each_part(k, [&](std::size_t source, index_t row, index_t key, index_t every, index_t count) {
             const key_block<T>& from = keys_[source];
-            k_rows.set(key, from.k.at(b, row, kv_head), from.k.step().dim);
-            v_rows.set(key, from.v.at(b, row, kv_head), from.v.step().dim);
-            finite &= code_.copy_row(from.k.at(b, row, kv_head), from.k.step().dim, dim, A{1}, to.k_rows + key * kc,
-                                     kc);
+            k_rows.set(key, every, count, from.k, b, row, kv_head);
+            v_rows.set(key, every, count, from.v, b, row, kv_head);
+            for (index_t i = 0; i < count; ++i)
+                finite &= code_.copy_row(from.k.at(b, row + i, kv_head), from.k.step().dim, dim, A{1},
+                                         to.k_rows + (key + i * every) * kc, kc);
         });
         for (index_t j = 0; j < k.keys.count; j += width) {
             k_rows.pack(code_, j, dim, to.k + j * dim);
@@ -201,12 +203,15 @@ private:
 
     void add_dkv(const key_tiles::tile& k, index_t b, index_t kv_head, const typename scratch::arena& from) const {
         const A factor = changes_ ? A{1} : std::numbers::ln2_v<A>; // q was packed with 1 / factor
-        tiles_.for_each_key(k, [&](std::size_t source, index_t row, index_t key) {
+        tiles_.for_each_part(k, [&](std::size_t source, index_t row, index_t key, index_t every, index_t count) {
             const key_gradients<A>& to = dkv_[source];
-            for (index_t d = 0; d < to.dk.shape().dim; ++d)
-                *to.dk.at(b, row, kv_head, d) += factor * from.dk[key * layout_.k_columns() + d];
-            for (index_t d = 0; d < to.dv.shape().dim; ++d)
-                *to.dv.at(b, row, kv_head, d) += from.dv[key * layout_.v_columns() + d];
+            for (index_t i = 0; i < count; ++i) {
+                const index_t n = key + i * every;
+                for (index_t d = 0; d < to.dk.shape().dim; ++d)
+                    *to.dk.at(b, row + i, kv_head, d) += factor * from.dk[n * layout_.k_columns() + d];
+                for (index_t d = 0; d < to.dv.shape().dim; ++d)
+                    *to.dv.at(b, row + i, kv_head, d) += from.dv[n * layout_.v_columns() + d];
+            }
         });
     }
 
@@ -226,6 +231,25 @@ private:
                 if (rows.lse[t * gradient_rows + r] == -std::numeric_limits<A>::infinity()) seen.set(r, {}, count);
         if (cover != coverage::full || rows.blind[t] != 0) seen.summarise(count);
         return seen.any_first < seen.any_last;
+    }
+
+    /// The rows of the tile after t, if the keys k are seen there and the rows of a head do not stay in cache.
+    [[nodiscard]] data_to_come next_rows(index_t t, const key_tiles::tile& k,
+                                         const typename scratch::rows_of_head& rows) const {
+        const index_t kc = layout_.k_columns(), vc = layout_.v_columns(), row = (t - 1) * gradient_rows;
+        const std::size_t bytes = static_cast<std::size_t>(layout_.tiles() * gradient_rows * (2 * kc + vc)) * sizeof(A);
+        data_to_come all;
+        if (t == 0 || bytes <= second_level_cache() / 2 ||
+            score_.cover(how_.n, ranges_[static_cast<std::size_t>(t - 1)], k.keys.range()) == coverage::none)
+            return all;
+        const auto add = [&](const A* from, index_t columns) {
+            constexpr index_t size = sizeof(A);
+            all.add({reinterpret_cast<const char*>(from + row * columns), 0, gradient_rows * columns * size, 1});
+        };
+        add(rows.q, kc);
+        add(rows.dout, vc);
+        add(rows.dq, kc);
+        return all;
     }
 
     /// Where a tile of keys stands among the tiles of rows, for the one after it.
@@ -307,6 +331,7 @@ private:
                                         std::max(full_begin, seen.all_last / width),
                                         (changes_ || !all) && (!finite || rows.tainted[t] != 0),
                                         changes_ ? &changes : nullptr,
+                                        next_rows(t, k, rows),
                                         slopes.data()};
             (changes_ ? code_.key_gradients_changed : code_.key_gradients)(tile);
             order.wait(done + 1);

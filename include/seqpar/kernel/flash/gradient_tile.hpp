@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/prefetch.hpp>
 #include <seqpar/kernel/flash/row_changes.hpp>
 
 namespace seqpar::flash_detail {
@@ -36,6 +37,7 @@ struct gradient_tile {
     index_t full_begin, full_end;  ///< panels in which every row sees every key
     bool tainted;                  ///< some pair is not seen or without weight, and some q, dout or k is not finite
     const row_changes<A>* changes; ///< what the score does to values; null: nothing
+    data_to_come ahead;            ///< the rows of the next tile
     double* slopes;                ///< [gradient_rows]: where changes->slopes, set to the gradients by the head's slope
 };
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace seqpar::flash_detail {
@@ -68,11 +69,25 @@ public:
                1;
     }
 
-    /// f(source, row of it, key of the panel) for each key of a panel of run r.
+    /// for_each_part_of the keys of a panel of run r.
     template <class F>
-    void for_each_key(std::size_t r, index_t panel, const F& f) const {
+    void for_each_part(std::size_t r, index_t panel, const F& f) const {
         const index_t count = std::min(panel_keys_, runs()[r].count - panel * panel_keys_);
-        for_each_key_of(keys_, first_key_[r] + panel * panel_keys_, count, f);
+        for_each_part_of(keys_, first_key_[r] + panel * panel_keys_, count, f);
+    }
+
+    /// Where the keys of panels [begin, end) of run r lie, if they are consecutive rows of one source.
+    struct place {
+        std::size_t source;
+        index_t row, count; ///< count 0: they are not
+    };
+    [[nodiscard]] place place_of(std::size_t r, index_t begin, index_t end) const noexcept {
+        const index_t first = first_key_[r] + begin * panel_keys_,
+                      count = std::min(end * panel_keys_, runs()[r].count) - begin * panel_keys_;
+        for (const segment& s : keys_.segments)
+            if (s.to <= first && first + count <= s.to + s.count && s.every == 1)
+                return {s.source, s.from + first - s.to, count};
+        return {0, 0, 0};
     }
 
 private:
@@ -82,13 +97,22 @@ private:
     std::vector<piece> pieces_;
 };
 
-/// Keys and values of one head in the kernel's order and type.
+/// Keys and values of one head in the kernel's order and type, on their way there.
 template <class A>
 struct key_panels {
     A* k;                   ///< [panels][dim][panel_keys]
     A* v;                   ///< [panels][panel_keys][columns]
     unsigned char* tainted; ///< [panels]: whether some v of the panel is not finite
     index_t base;           ///< the panel of the run with which they begin
+};
+
+/// The same, there; the values may still lie as the user has them.
+template <class A>
+struct packed_keys {
+    const A *k, *v;
+    const unsigned char* tainted;
+    index_t base;
+    index_t v_step; ///< from a key's values to the next one's
 };
 
 /// Packs panels of the blocks' rows of one batch entry and kv head.
@@ -100,22 +124,55 @@ public:
     key_packer(const engine<T>& code, const panel_plan& plan, std::span<const key_block<T>> blocks, index_t columns)
         : code_(code), plan_(plan), blocks_(blocks), dim_(blocks.front().k.shape().dim), columns_(columns) {}
 
-    /// The panel of run r, to its place in `to`.
-    void pack(std::size_t r, index_t panel, index_t b, index_t kv_head, const key_panels<A>& to) const {
+    /// The panel of run r, to its place in `to`; its values only if `values`. Asks for what is to come meanwhile.
+    void pack(std::size_t r, index_t panel, index_t b, index_t kv_head, const key_panels<A>& to, bool values,
+              data_to_come& ahead) const {
         const index_t width = plan_.panel_keys(), at = panel - to.base;
         A* const v = to.v + at * width * columns_;
         panel_rows<T, most_panel_keys> rows;
         bool finite = true;
-        plan_.for_each_key(r, panel, [&](std::size_t source, index_t row, index_t key) {
+        plan_.for_each_part(r, panel, [&](std::size_t source, index_t row, index_t key, index_t every, index_t count) {
             const key_block<T>& from = blocks_[source];
-            rows.set(key, from.k.at(b, row, kv_head), from.k.step().dim);
-            finite &= code_.copy_row(from.v.at(b, row, kv_head), from.v.step().dim, from.v.shape().dim, A{1},
-                                     v + key * columns_, columns_);
+            rows.set(key, every, count, from.k, b, row, kv_head);
+            const T* value = from.v.at(b, row, kv_head);
+            for (index_t i = 0; values && i < count; ++i, value += from.v.step().seq)
+                finite &= code_.copy_row(value, from.v.step().dim, from.v.shape().dim, A{1},
+                                         v + (key + i * every) * columns_, columns_);
         });
-        rows.pack(code_, 0, dim_, to.k + at * width * dim_);
+        rows.pack(code_, 0, dim_, to.k + at * width * dim_, ahead);
+        to.tainted[at] = finite ? 0 : 1;
+        if (!values) return;
         const index_t real = std::min(width, plan_.runs()[r].count - panel * width);
         std::fill_n(v + real * columns_, (width - real) * columns_, A{});
-        to.tainted[at] = finite ? 0 : 1;
+    }
+
+    /// The values of panels [begin, end) of run r where they lie, if the kernel can read them there.
+    [[nodiscard]] const A* values(std::size_t r, index_t begin, index_t end, index_t b, index_t kv_head,
+                                  index_t& step) const {
+        if constexpr (std::is_same_v<T, A>) {
+            const panel_plan::place at = plan_.place_of(r, begin, end);
+            const tensor_view<const T>& v = blocks_[at.source].v;
+            if (at.count > 0 && v.step().dim == 1 && v.shape().dim == columns_) {
+                step = v.step().seq;
+                return v.at(b, at.row, kv_head);
+            }
+        }
+        return nullptr;
+    }
+
+    /// The rows that make up panels [begin, end) of run r; none where they are not evenly apart.
+    [[nodiscard]] data_to_come to_come(std::size_t r, index_t begin, index_t end, index_t b, index_t kv_head) const {
+        const panel_plan::place at = plan_.place_of(r, begin, end);
+        const auto rows = [&](const tensor_view<const T>& x) {
+            constexpr index_t size = sizeof(T);
+            return rows_to_come{reinterpret_cast<const char*>(x.at(b, at.row, kv_head)), x.step().seq * size,
+                                x.step().dim == 1 ? x.shape().dim * size : 0, at.count};
+        };
+        data_to_come all;
+        if (at.count == 0) return all;
+        all.add(rows(blocks_[at.source].k));
+        all.add(rows(blocks_[at.source].v));
+        return all;
     }
 
 private:

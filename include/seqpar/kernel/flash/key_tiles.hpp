@@ -10,13 +10,15 @@
 
 namespace seqpar::flash_detail {
 
-/// f(source, row of it, n) for keys begin + n, 0 <= n < count, of a union.
+/// f(source, row of it, n, every, count): rows row, row + 1, ... of the source are keys begin + n, begin + n + every, ...;
+/// for all of `count` keys of a union from `begin` on.
 template <class F>
-void for_each_key_of(const interleaved& keys, index_t begin, index_t count, const F& f) {
+void for_each_part_of(const interleaved& keys, index_t begin, index_t count, const F& f) {
     for (const segment& s : keys.segments) {
-        const index_t skip = s.to >= begin ? 0 : (begin - s.to + s.every - 1) / s.every;
-        for (index_t i = skip; i < s.count && s.to + i * s.every < begin + count; ++i)
-            f(s.source, s.from + i, s.to + i * s.every - begin);
+        const index_t skip = s.to >= begin ? 0 : (begin - s.to + s.every - 1) / s.every, first = s.to + skip * s.every;
+        if (skip < s.count && first < begin + count)
+            f(s.source, s.from + skip, first - begin, s.every,
+              std::min(s.count - skip, (begin + count - first + s.every - 1) / s.every));
     }
 }
 
@@ -41,10 +43,10 @@ public:
     [[nodiscard]] index_t count() const noexcept { return static_cast<index_t>(tiles_.size()); }
     [[nodiscard]] const tile& operator[](index_t n) const noexcept { return tiles_[static_cast<std::size_t>(n)]; }
 
-    /// f(source, row of it, key of the tile) for each key of a tile.
+    /// for_each_part_of the keys of a tile.
     template <class F>
-    void for_each_key(const tile& t, const F& f) const {
-        for_each_key_of(keys_, t.begin, t.keys.count, f);
+    void for_each_part(const tile& t, const F& f) const {
+        for_each_part_of(keys_, t.begin, t.keys.count, f);
     }
 
 private:

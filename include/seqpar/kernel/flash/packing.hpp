@@ -2,6 +2,7 @@
 
 #include <seqpar/core/element.hpp>
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/prefetch.hpp>
 #include <seqpar/kernel/flash/simd.hpp>
 
 #include <algorithm>
@@ -23,6 +24,21 @@ template <class S, class T>
         x = (typename S::vector)(__builtin_convertvector(*reinterpret_cast<const halves*>(from), typename S::bits)
                                  << 16);
     }
+}
+
+template <class S, int H, int... Lane>
+[[gnu::always_inline]] inline void add_half(typename S::vector& x, std::integer_sequence<int, Lane...>) {
+    const typename S::vector other = __builtin_shufflevector(x, x, (Lane ^ H)...);
+    x += other;
+}
+/// x = the sum of its lanes, in all of them.
+template <class S>
+[[gnu::always_inline]] inline void add_lanes(typename S::vector& x) {
+    constexpr std::make_integer_sequence<int, S::lanes> all;
+    if constexpr (S::lanes > 8) add_half<S, 8>(x, all);
+    if constexpr (S::lanes > 4) add_half<S, 4>(x, all);
+    if constexpr (S::lanes > 2) add_half<S, 2>(x, all);
+    add_half<S, 1>(x, all);
 }
 
 /// to[0, columns) = `count` elements of `from`, `step` apart, times factor, then zeros. Tells whether all are finite.
@@ -47,50 +63,96 @@ template <class S, class T>
         to[d] = x * factor;
     }
     for (; d < columns; ++d) to[d] = A{};
-    for (int i = 0; i < S::lanes; ++i) rest += poison[i];
-    return rest == A{};
+    add_lanes<S>(poison);
+    return rest + poison[0] == A{};
 }
 
-/// One step of a transposition: lanes whose number has the bit H and those that have not change places between a and b.
-template <class S, int H, int... Lane>
-[[gnu::always_inline]] inline void swap_halves(typename S::vector& a, typename S::vector& b,
-                                               std::integer_sequence<int, Lane...>) {
-    const typename S::vector low =
-        __builtin_shufflevector(a, b, ((Lane & H) != 0 ? S::lanes + Lane - H : Lane)...);
-    b = __builtin_shufflevector(a, b, ((Lane & H) != 0 ? S::lanes + Lane : Lane + H)...);
-    a = low;
+/// Two vectors are blocks of 16 bytes, whose elements meet in groups of E: of each block, the lower (or the upper) half of
+/// a's groups and b's by turns.
+template <class S, int E, bool Upper, int... Lane>
+[[gnu::always_inline]] inline void unpack(const typename S::vector& a, const typename S::vector& b,
+                                          typename S::vector& to, std::integer_sequence<int, Lane...>) {
+    constexpr int B = 16 / static_cast<int>(sizeof(typename S::value_type));
+    to = __builtin_shufflevector(a, b, ((Lane % B / E % 2) * S::lanes + Lane / B * B + (Upper ? B / 2 : 0) +
+                                        Lane % B / E / 2 * E + Lane % E)...);
 }
 
-template <class S, int H>
-[[gnu::always_inline]] inline void transpose_bit(typename S::vector (&x)[S::lanes]) {
-    if constexpr (H < S::lanes) {
+/// The even (or the odd) blocks of a, then those of b.
+template <class S, int Odd, int... Lane>
+[[gnu::always_inline]] inline void deal(const typename S::vector& a, const typename S::vector& b,
+                                        typename S::vector& to, std::integer_sequence<int, Lane...>) {
+    constexpr int B = 16 / static_cast<int>(sizeof(typename S::value_type)), half = S::lanes / 2;
+    to = __builtin_shufflevector(a, b,
+                                 (Lane / half * S::lanes + (Lane % half / B * 2 + Odd) * B + Lane % B)...);
+}
+
+/// A square of `lanes` rows: in steps that every instruction set has as one instruction.
+template <class S>
+[[gnu::always_inline]] inline void transpose_square(typename S::vector (&x)[S::lanes]) {
+    using vector = typename S::vector;
+    constexpr int W = S::lanes, B = 16 / static_cast<int>(sizeof(typename S::value_type));
+    constexpr std::make_integer_sequence<int, W> all;
+    vector y[W];
+    // Within blocks: y[g + c] has column c of each block, of rows g to g + B.
+    if constexpr (B == 4) {
+        vector z[W];
 #pragma GCC unroll 16
-        for (int i = 0; i < S::lanes; ++i)
-            if ((i & H) == 0) swap_halves<S, H>(x[i], x[i + H], std::make_integer_sequence<int, S::lanes>{});
+        for (int i = 0; i < W; i += 2) {
+            unpack<S, 1, false>(x[i], x[i + 1], z[i], all);
+            unpack<S, 1, true>(x[i], x[i + 1], z[i + 1], all);
+        }
+#pragma GCC unroll 4
+        for (int g = 0; g < W; g += 4) {
+            unpack<S, 2, false>(z[g], z[g + 2], y[g], all);
+            unpack<S, 2, true>(z[g], z[g + 2], y[g + 1], all);
+            unpack<S, 2, false>(z[g + 1], z[g + 3], y[g + 2], all);
+            unpack<S, 2, true>(z[g + 1], z[g + 3], y[g + 3], all);
+        }
+    } else {
+#pragma GCC unroll 4
+        for (int g = 0; g < W; g += 2) {
+            unpack<S, 1, false>(x[g], x[g + 1], y[g], all);
+            unpack<S, 1, true>(x[g], x[g + 1], y[g + 1], all);
+        }
+    }
+    // Of blocks: x[l * B + c] is column c of block l.
+#pragma GCC unroll 4
+    for (int c = 0; c < B; ++c) {
+        if constexpr (W / B == 4) {
+            vector even[2], odd[2];
+#pragma GCC unroll 2
+            for (int i = 0; i < 2; ++i) {
+                deal<S, 0>(y[2 * i * B + c], y[(2 * i + 1) * B + c], even[i], all);
+                deal<S, 1>(y[2 * i * B + c], y[(2 * i + 1) * B + c], odd[i], all);
+            }
+            deal<S, 0>(even[0], even[1], x[c], all);
+            deal<S, 0>(odd[0], odd[1], x[B + c], all);
+            deal<S, 1>(even[0], even[1], x[2 * B + c], all);
+            deal<S, 1>(odd[0], odd[1], x[3 * B + c], all);
+        } else if constexpr (W / B == 2) {
+            deal<S, 0>(y[c], y[B + c], x[c], all);
+            deal<S, 1>(y[c], y[B + c], x[B + c], all);
+        } else {
+            x[c] = y[c];
+        }
     }
 }
 
-/// panel[d][j] = rows[j][d] for the keys of a panel; 0 where rows[j] is null.
+/// panel[d][j] = rows[j][d] for the keys of a panel; 0 from the first null on. Asks for lines of what is to come.
 template <class S, class T>
-[[gnu::always_inline]] inline void transpose_rows(const T* const* rows, index_t dim, typename S::value_type* panel) {
+[[gnu::always_inline]] inline void transpose_rows(const T* const* rows, index_t dim, typename S::value_type* panel,
+                                                  data_to_come& to_come) {
     using A = typename S::value_type;
-    using vector = typename S::vector;
     constexpr int W = S::lanes;
+    data_to_come ahead = to_come;
     for (int from = 0; from < S::panel_keys; from += W) {
         index_t d = 0;
-        for (; d + W <= dim; d += W) {
-            vector x[W];
+        for (; rows[from + W - 1] != nullptr && d + W <= dim; d += W) {
+            ahead.ask(W / 4);
+            typename S::vector x[W];
 #pragma GCC unroll 16
-            for (int j = 0; j < W; ++j) {
-                if (rows[from + j] != nullptr)
-                    load_as<S>(rows[from + j] + d, x[j]);
-                else
-                    x[j] = vector{};
-            }
-            transpose_bit<S, 1>(x);
-            transpose_bit<S, 2>(x);
-            transpose_bit<S, 4>(x);
-            transpose_bit<S, 8>(x);
+            for (int j = 0; j < W; ++j) load_as<S>(rows[from + j] + d, x[j]);
+            transpose_square<S>(x);
 #pragma GCC unroll 16
             for (int i = 0; i < W; ++i) store<S>(panel + (d + i) * S::panel_keys + from) = x[i];
         }
@@ -99,6 +161,7 @@ template <class S, class T>
                 panel[d * S::panel_keys + from + j] =
                     rows[from + j] != nullptr ? static_cast<A>(rows[from + j][d]) : A{};
     }
+    to_come = ahead;
 }
 
 /// to[0, count) = to * mine + other * theirs.
@@ -113,21 +176,7 @@ template <class S>
     for (; d < count; ++d) to[d] = to[d] * mine + other[d] * theirs;
 }
 
-/// The sum of the lanes, in an order of its own, into the first one.
-template <class S, int H, int... Lane>
-[[gnu::always_inline]] inline void add_half(typename S::vector& x, std::integer_sequence<int, Lane...>) {
-    const typename S::vector other = __builtin_shufflevector(x, x, (Lane ^ H)...);
-    x += other;
-}
-template <class S>
-[[gnu::always_inline]] inline void add_lanes(typename S::vector& x) {
-    constexpr std::make_integer_sequence<int, S::lanes> all;
-    if constexpr (S::lanes > 8) add_half<S, 8>(x, all);
-    if constexpr (S::lanes > 4) add_half<S, 4>(x, all);
-    if constexpr (S::lanes > 2) add_half<S, 2>(x, all);
-    add_half<S, 1>(x, all);
-}
-
+/// sums[r][0] = the sum of the lanes of row r.
 template <class S>
 [[gnu::always_inline]] inline void add_lanes_of_rows(typename S::value_type* sums, index_t rows) {
     for (index_t r = 0; r < rows; ++r) {

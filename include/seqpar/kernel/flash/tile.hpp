@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/prefetch.hpp>
 #include <seqpar/kernel/flash/row_changes.hpp>
 
 namespace seqpar::flash_detail {
@@ -34,12 +35,14 @@ struct tile {
 template <class A>
 struct stretch {
     const A* k;                   ///< [panels][dim][panel_keys], from panel `base` on
-    const A* v;                   ///< [panels * panel_keys][columns]
+    const A* v;                   ///< [panels * panel_keys] rows, v_step apart
+    index_t v_step;
     const unsigned char* tainted; ///< [panels]: whether some v of the panel is not finite
     index_t base;                 ///< the panel of the run with which k, v and tainted begin
     index_t begin, end;
     index_t full_begin, full_end; ///< panels in which every row sees every key
     index_t first_key, last_key;  ///< outside [first_key, last_key) no row sees a key
+    data_to_come* ahead;          ///< what is packed next, where rows are few
 };
 
 } // namespace seqpar::flash_detail

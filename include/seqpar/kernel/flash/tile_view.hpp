@@ -25,6 +25,9 @@ struct tile_view {
         any_last = all_last = count;
     }
 
+    /// No row sees any.
+    void see_none() noexcept { any_first = any_last = all_first = all_last = 0; }
+
     /// What row r sees, as a score says it of a run of `count` keys.
     void set(index_t r, interval sight, index_t count) noexcept {
         sight = sight & interval{0, count};
