@@ -117,8 +117,7 @@ std::string kind(const any_score& score) {
 template <class T>
 void add_flash(instruction_set set, const any_score& score, index_t n, index_t dim) {
     const std::string name = std::string(to_string(set)) + '/' + std::string(element_traits<T>::name) + '/' +
-                             kind(score) + "/d" + std::to_string(dim) + "/n" +
-                             std::to_string(n);
+                             kind(score) + "/d" + std::to_string(dim) + "/n" + std::to_string(n);
     benchmark::RegisterBenchmark(("flash/" + name).c_str(), [=](benchmark::State& state) {
         forward<T>(state, flash{set}, set, score, n, dim);
     })->Unit(benchmark::kMillisecond);
@@ -152,7 +151,8 @@ void add_all() {
                 add_flash<float>(best_instruction_set(), score, n, dim);
             add_flash<bfloat16>(best_instruction_set(), score, 4096, dim);
             add_flash<double>(best_instruction_set(), score, 4096, dim);
-            for (const instruction_set set : {instruction_set::baseline, instruction_set::avx2})
+            for (const instruction_set set :
+                 {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
                 if (set != best_instruction_set() && is_supported(set)) add_flash<float>(set, score, 4096, dim);
         }
     add_shapes();

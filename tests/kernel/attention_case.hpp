@@ -157,7 +157,7 @@ template <class A>
 ///
 ///     eps_j  = gamma(d + 2) scale |q| . |k_j| + u (|s_j - max| + 10 ln 2) + 4u   of a score and its exponential
 ///     alpha  = gamma(keys) + 4 merges u + 4u                                     of a sum
-///     |d out| <= sum P eps (|v| + |out|) + alpha (sum P |v| + |out|),   |d lse| <= sum P eps + alpha + 2u |lse|
+///     |d out| <= sum P eps (|v| + |out|) + alpha (sum P |v| + |out|) + u_p sum P |v|,   |d lse| <= sum P eps + alpha + 2u |lse|
 ///
 /// with gamma(x) = sqrt(x) u, u the accumulator's roundoff. The 10 ln 2 is the lazy reference of `flash`, 4u the
 /// polynomial.
@@ -176,7 +176,8 @@ struct definition {
         exact.v = widened(in.v.view());
         attend(reference{}, how, exact, score).finish(out.view(), lse.view());
 
-        const double u = element_traits<accumulator_t<T>>::roundoff;
+        const double u = element_traits<accumulator_t<T>>::roundoff,
+                     rounded = std::is_same_v<T, accumulator_t<T>> ? 0 : element_traits<T>::roundoff; // u_p, of weights
         const run all{position{0}, 1, in.n.keys};
         std::vector<double> s(static_cast<std::size_t>(in.n.keys)), eps(s.size());
         for (index_t b = 0; b < in.n.batch; ++b)
@@ -211,8 +212,10 @@ struct definition {
                         }
                     }
                     for (index_t d = 0; d < in.n.dim_v; ++d)
-                        out_bound(b, i, h, d) = bound[static_cast<std::size_t>(d)] +
-                                                alpha * (size[static_cast<std::size_t>(d)] + std::abs(out(b, i, h, d)));
+                        out_bound(b, i, h, d) =
+                            bound[static_cast<std::size_t>(d)] +
+                            alpha * (size[static_cast<std::size_t>(d)] + std::abs(out(b, i, h, d))) +
+                            rounded * size[static_cast<std::size_t>(d)];
                     lse_bound(b, i, h) = seen.empty() ? 0 : mean_eps + alpha + 2 * u * std::abs(log_sum);
                 }
     }
@@ -260,7 +263,8 @@ private:
 /// The instruction sets that this processor has.
 [[nodiscard]] inline std::vector<instruction_set> targets() {
     std::vector<instruction_set> all;
-    for (const instruction_set set : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
+    for (const instruction_set set :
+         {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512, instruction_set::avx512_bf16})
         if (is_supported(set)) all.push_back(set);
     return all;
 }

@@ -181,6 +181,6 @@ TEST_CASE("flash refuses an instruction set that the processor lacks, and names 
     CHECK(flash{instruction_set::avx2}.name() == "flash(avx2)");
     CHECK_NOTHROW(flash{}.check());
     CHECK_NOTHROW(flash{instruction_set::baseline}.check());
-    for (const instruction_set set : {instruction_set::avx2, instruction_set::avx512})
+    for (const instruction_set set : {instruction_set::avx2, instruction_set::avx512, instruction_set::avx512_bf16})
         if (!is_supported(set)) CHECK_THROWS_AS(flash{set}.check(), refusal);
 }

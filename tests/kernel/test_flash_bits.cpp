@@ -74,6 +74,11 @@ private:
     bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
 };
 
+index_t lanes_of(instruction_set set) {
+    if (set == instruction_set::avx512 || set == instruction_set::avx512_bf16) return 16;
+    return set == instruction_set::avx2 ? 8 : 4;
+}
+
 template <class S>
 void exp2_of(const typename S::value_type* x, typename S::value_type* y) {
     typename S::vector v = flash_detail::load<S>(x);
@@ -373,18 +378,70 @@ TEMPLATE_TEST_CASE("the scratch is workspace_bytes, to the byte", "", float, dou
 }
 
 TEST_CASE("workspace_bytes is the sum of its parts") {
-    const std::vector<positions> keys{{run{position{0}, 1, 100}}, {run{position{200}, 1, 5}}}; // two runs
     const auto padded = [](index_t count, index_t unit) { return (count + unit - 1) / unit * unit; };
     for (const instruction_set set : targets())
         for (const int workers : {1, 4}) {
-            const index_t lanes = set == instruction_set::avx512 ? 16 : set == instruction_set::avx2 ? 8 : 4;
-            const index_t rows_of_keys = padded(100, 3 * lanes) + padded(5, 3 * lanes), columns = padded(50, lanes);
-            const index_t head = padded(rows_of_keys * 33 * 4, 64) + padded(rows_of_keys * columns * 4, 64) +
-                                 padded(rows_of_keys / (3 * lanes), 64);
-            const index_t worker = padded(24 * 33 * 4, 64) + 24 * 96 * 4 + padded(24 * columns * 4, 64) +
-                                   padded(24 * lanes * 4, 64) + padded(24 * 4, 64);
-            CHECK(flash{set}.workspace_bytes<float>({2, 70, 8, 33}, {2, 0, 2, 50}, keys, workers) ==
-                  static_cast<std::size_t>(head + workers * worker));
+            const index_t lanes = lanes_of(set), width = 3 * lanes, q_columns = padded(33, lanes),
+                          columns = padded(50, lanes);
+            const auto keys = [&](index_t count) {
+                return padded(count * 33 * 4, 64) + padded(count * columns * 4, 64) + padded(count / width, 64);
+            };
+            const auto tiles = [&](index_t count) { // and weights
+                return 24 * 96 * 4 + padded(count * 24 * q_columns * 4, 64) + padded(count * 24 * columns * 4, 64) +
+                       padded(count * 24 * lanes * 4, 64) + padded(count * 24 * 4, 64) +
+                       padded(count * index_t{sizeof(flash_detail::row_state<float>)}, 64);
+            };
+            const auto bytes = [&](const extents& q, const std::vector<positions>& rows) {
+                return static_cast<index_t>(flash{set}.workspace_bytes<float>(q, {q.batch, 0, 2, 50}, rows, workers));
+            };
+            // Many rows: all keys once, in two runs, and a tile for each worker.
+            CHECK(bytes({2, 70, 8, 33}, {{run{position{0}, 1, 100}}, {run{position{200}, 1, 5}}}) ==
+                  keys(padded(100, width) + padded(5, width)) + workers * tiles(1));
+            // Few: a block of keys and all tiles, at worst one and a rest for each kv head, for each worker.
+            CHECK(bytes({1, 1, 8, 33}, {{run{position{0}, 1, 100}}}) == workers * (keys(96) + tiles(2)));
+            // The same with three chunks of keys, whose results wait to be merged.
+            CHECK(bytes({1, 1, 8, 33}, {{run{position{0}, 1, 2 * 4128 + 1}}}) ==
+                  padded(3 * 8 * columns * 4, 64) + 2 * padded(3 * 8 * 4, 64) + workers * (keys(96) + tiles(2)));
+        }
+}
+
+TEST_CASE("a row's bits do not depend on who computes which chunk of a long sequence", "[long]") {
+    const sizes n{1, 200, 9000, 6, 2, 24, 40};
+    const attention_input<float> in(n, 33);
+    context how = in.how();
+    const std::vector<any_score> all{full{}, causal{alignment::bottom_right()},
+                                     sliding_window{5000, 10, alignment::bottom_right()}};
+    for (const any_score& score : all) {
+        INFO(score.name());
+        how.executor = executor_ref();
+        const auto whole = attend(flash{}, how, in, score); // many rows: one packing for all
+        const thread_pool pool(3);
+        for (const bool threads : {false, true}) {
+            if (threads) how.executor = pool;
+            for (const positions& at : {positions{run{position{7}, 1, 1}}, positions{run{position{150}, 1, 20}},
+                                        positions{run{position{0}, 3, 60}}}) {
+                const auto part = attend_rows(flash{}, how, in, score, at); // few: each worker packs chunks
+                bool same = true;
+                for (index_t i = 0; i < at.size(); ++i) same = same && same_row(whole, at[i].value, part, i);
+                CHECK(same);
+            }
+        }
+    }
+}
+
+TEMPLATE_TEST_CASE("one row of each head over a long cache agrees with the definition", "[long]", float, double,
+                   bfloat16) {
+    for (const instruction_set set : targets())
+        for (const index_t heads : {1, 7, 8, 30}) { // of one kv head: less, more than a group of rows, than a tile
+            INFO(to_string(set) << ' ' << heads);
+            const sizes n{2, 1, 4500, heads, 1, 72, 64};
+            const attention_input<TestType> in(n, 34);
+            const context how = in.how();
+            definition exact(how, in, full{});
+            std::string why;
+            const bool accepted = exact.accepts(attend(flash{set}, how, in, full{}), why);
+            INFO(why);
+            CHECK(accepted);
         }
 }
 

@@ -40,6 +40,7 @@ struct gradient_case {
         rounding.u = element_traits<A>::roundoff;
         rounding.store = std::is_same_v<T, A> ? 0 : element_traits<T>::roundoff;
         rounding.out = element_traits<T>::roundoff;
+        rounding.weight = rounding.store;
         rounding.merges = 2 * ranks;
         rounding.tiny = static_cast<double>(std::numeric_limits<A>::min());
         const lengths n{s.queries, s.keys};

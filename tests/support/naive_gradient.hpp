@@ -22,6 +22,7 @@ struct gradient_rounding {
     double u = 0;            ///< of the accumulation type
     double store = 0;        ///< of the type that the gradients are stored in, if that is not the accumulation type
     double out = 0;          ///< of the out that delta is made of
+    double weight = 0;       ///< of the weights that out was made of, where the kernel may round them
     int merges = 0;          ///< of partials, and of parts of dk and dv, on the longest way
     double tiny = 0;         ///< the smallest normal number: a P below it may be 0
     bool rows_given = false; ///< lse and delta are the exact ones, rounded once
@@ -48,7 +49,7 @@ struct gradient_bounds {
 ///
 ///     eps     = what naive_score makes of gamma(d + 2) sigma, + u |s - max| + 4u      of a score and its exponential
 ///     alpha   = gamma(Nk) + 4 merges u + 4u                     of a sum over keys
-///     |d out| = sum P eps (z |v| + |out|) + alpha (sum z P |v| + |out|)
+///     |d out| = sum P eps (z |v| + |out|) + alpha (sum z P |v| + |out|) + u_weight sum z P |v|
 ///     |d lse| = sum P eps + alpha + 3u |lse|                    3u: it is rounded, and twice more as an exponent of 2
 ///     |d delta| = gamma(dv) sum |dout| |out| + sum |dout| (|d out| + u_out |out|) + 2u |delta|
 ///     eta     = eps + |d lse| + u |s - lse|                     of P
@@ -133,7 +134,8 @@ void naive_gradient(const tensor_view<const T>& q, const tensor_view<const T>& k
                 }
                 const double alpha = gamma(keys) + 4 * merges * u + 4 * u;
                 for (index_t d = 0; d < dim_v; ++d)
-                    out_bound[size(d)] = alpha * (out_size[size(d)] + magnitude(out[size(d)]));
+                    out_bound[size(d)] =
+                        alpha * (out_size[size(d)] + magnitude(out[size(d)])) + round.weight * out_size[size(d)];
                 for (index_t j = 0; j < keys; ++j) {
                     const std::size_t n = size(j);
                     if (p[n] == 0) continue;

@@ -45,7 +45,8 @@ struct flash {
     void check() const {
         if (is_supported(target)) return;
         std::string allowed;
-        for (const instruction_set set : {instruction_set::automatic, instruction_set::baseline, instruction_set::avx2})
+        for (const instruction_set set :
+             {instruction_set::automatic, instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
             if (is_supported(set)) allowed.append(allowed.empty() ? "" : ", ").append(to_string(set));
         throw refusal(detail::concat("flash: this processor does not have ", to_string(target), ": allowed are ",
                                      allowed, "; nearest is ", to_string(best_instruction_set())));
@@ -57,7 +58,7 @@ struct flash {
                  partial<accumulator_t<T>>& into) const {
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), changes_values(s));
         const std::vector<positions> sources = rows_of<T>(keys);
         const flash_detail::panel_plan plan(sources, code.panel_keys);
         const flash_detail::forward_scratch<T> layout(code, plan, q.view.shape(), keys.front().v.shape(),
@@ -74,7 +75,7 @@ struct flash {
     [[nodiscard]] std::size_t workspace_bytes(const extents& q, const extents& v, std::span<const positions> keys,
                                               int workers) const {
         check();
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), true);
         return flash_detail::forward_scratch<T>(code, flash_detail::panel_plan(keys, code.panel_keys), q, v, workers)
             .bytes();
     }
@@ -88,7 +89,7 @@ struct flash {
                   std::span<const key_gradients<accumulator_t<T>>> dkv) const {
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), true);
         const std::vector<positions> sources = rows_of<T>(keys);
         const flash_detail::key_tiles tiles(sources);
         const flash_detail::gradient_scratch<T> layout(code, tiles, q.view.shape(), keys.front().v.shape(),
@@ -104,7 +105,7 @@ struct flash {
     [[nodiscard]] std::size_t backward_workspace_bytes(const extents& q, const extents& v,
                                                        std::span<const positions> keys, int workers) const {
         check();
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved());
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), true);
         return flash_detail::gradient_scratch<T>(code, flash_detail::key_tiles(keys), q, v, workers).bytes();
     }
 

@@ -28,6 +28,7 @@ struct judged_row {
 ///     eps_j    = e_j + u |s_j - max| + 2u                                   of a score and its exponential
 ///     alpha    = gamma(keys) + 4 T u + 4u                                   of the sums
 ///     |d out|  = sum_j P_j eps_j (z_j |v_j| + |out|) + alpha (sum_j z_j P_j |v_j| + |out|) + u_store |out|
+///                + u_p sum_j z_j P_j |v_j|, u_p: of weights, where storage is narrower
 ///     |d lse|  = sum_j P_j eps_j + alpha + 2u |lse|
 ///
 /// A sink is a key with z = 0 and e = 0. A result in double is judged by a definition that is no more precise, so its bound is
@@ -88,7 +89,7 @@ public:
         for (std::size_t d = 0; d < dim_v; ++d)
             r.bound[d] =
                 in_.doubt * (eps_v[d] + eps_sum * std::abs(r.out[d]) + alpha * (magnitude[d] + std::abs(r.out[d])) +
-                             in_.store * std::abs(r.out[d]) + in_.tiny * all_v[d]);
+                             in_.store * std::abs(r.out[d]) + in_.weight * magnitude[d] + in_.tiny * all_v[d]);
         r.lse_bound = in_.doubt * (eps_sum + alpha + 2 * u * std::abs(r.lse));
         return r;
     }

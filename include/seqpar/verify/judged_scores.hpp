@@ -16,17 +16,22 @@ namespace seqpar {
 /// The arithmetic that a result is judged by: unit roundoffs, and gamma(x) = sqrt(x) u for x roundings, the probabilistic
 /// constant of Higham and Mary 2019, doi:10.1137/18M1226312.
 struct judged_arithmetic {
-    double u = 0;     ///< of the accumulation type
-    double store = 0; ///< of the storage type
-    double tiny = 0;  ///< the smallest normal number: products below it may vanish
-    double doubt = 1; ///< a result in double is judged by a definition that is no more precise: its bounds are doubled
-    int merges = 1;   ///< of partials on the way to a result
+    double u = 0;      ///< of the accumulation type
+    double store = 0;  ///< of the storage type
+    double weight = 0; ///< of weights before they meet v, which a kernel may round to a narrower storage type
+    double tiny = 0;   ///< the smallest normal number: products below it may vanish
+    double doubt = 1;  ///< a result in double is judged by a definition that is no more precise: its bounds are doubled
+    int merges = 1;    ///< of partials on the way to a result
 
     template <real_element T>
     [[nodiscard]] static judged_arithmetic of(int merges) {
         using A = accumulator_t<T>;
-        return {element_traits<A>::roundoff, element_traits<T>::roundoff,
-                static_cast<double>(std::numeric_limits<A>::min()), std::is_same_v<A, double> ? 2.0 : 1.0, merges};
+        return {element_traits<A>::roundoff,
+                element_traits<T>::roundoff,
+                std::is_same_v<T, A> ? 0 : element_traits<T>::roundoff,
+                static_cast<double>(std::numeric_limits<A>::min()),
+                std::is_same_v<A, double> ? 2.0 : 1.0,
+                merges};
     }
     [[nodiscard]] double gamma(index_t n) const { return std::sqrt(static_cast<double>(n)) * u; }
     [[nodiscard]] double gamma(std::size_t n) const { return gamma(static_cast<index_t>(n)); }

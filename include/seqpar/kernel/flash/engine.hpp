@@ -1,11 +1,13 @@
 #pragma once
 
 #include <seqpar/kernel/flash/fold.hpp>
+#include <seqpar/kernel/flash/fold_pairs.hpp>
 #include <seqpar/kernel/flash/gradient.hpp>
 #include <seqpar/kernel/flash/instruction_set.hpp>
 #include <seqpar/kernel/flash/packing.hpp>
 
 #include <cstddef>
+#include <type_traits>
 
 namespace seqpar::flash_detail {
 
@@ -24,10 +26,22 @@ struct engine {
     void (*key_gradients)(const gradient_tile<A>&);          ///< P, dS, dk, dv
     void (*key_gradients_changed)(const gradient_tile<A>&);
     void (*row_gradients)(const gradient_tile<A>&); ///< then dq
+    index_t packing; ///< elements of q, k and v that lie side by side in sizeof(A) bytes: 1 in A, or 2 in bfloat16
+    /// count elements times factor, then zeros; tells whether all are finite
     bool (*copy_row)(const T* from, index_t step, index_t count, A factor, A* to, index_t columns);
-    void (*transpose_rows)(const T* const* rows, index_t dim, A* panel, data_to_come& ahead); ///< of a panel's keys
-    void (*add_lanes)(A* sums, index_t rows);                            ///< sums: [rows][lanes], into the first lane
+    /// the same of a row of q, as forward wants it
+    bool (*copy_query)(const T* from, index_t step, index_t count, A factor, A* to, index_t columns);
+    /// k of a panel's keys
+    void (*transpose_rows)(const T* const* rows, const index_t* steps, index_t dim, A* panel, data_to_come& ahead);
+    /// v of a panel's keys; tells whether all are finite
+    bool (*copy_rows)(const T* const* rows, const index_t* steps, index_t dim, A* to, index_t columns);
+    void (*add_lanes)(A* sums, index_t rows); ///< sums: [rows][lanes], into the first lane
     void (*blend_row)(A* to, A mine, const A* other, A theirs, index_t count); ///< to = to * mine + other * theirs
+
+    [[nodiscard]] index_t keys_of_panel(index_t dim) const noexcept {
+        return panel_keys * ((dim + packing - 1) / packing);
+    }
+    [[nodiscard]] index_t values_of_panel(index_t columns) const noexcept { return panel_keys / packing * columns; }
 };
 
 template <class Target, class T>
@@ -43,8 +57,11 @@ template <class Target, class T>
             &Target::template key_gradients<false, A>,
             &Target::template key_gradients<true, A>,
             &Target::template row_gradients<A>,
+            1,
+            &Target::template copy<T>,
             &Target::template copy<T>,
             &Target::template transpose<T>,
+            &Target::template copy_all<T>,
             &Target::template total<A>,
             &Target::template blend<A>};
 }
@@ -82,8 +99,14 @@ struct baseline_target {
         return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
     }
     template <class T>
-    static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel, ahead);
+    static void transpose(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* panel,
+                          data_to_come& ahead) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel, ahead);
+    }
+    template <class T>
+    static bool copy_all(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* to,
+                         index_t columns) {
+        return copy_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, to, columns);
     }
     template <class A>
     static void total(A* sums, index_t rows) {
@@ -118,13 +141,19 @@ struct avx2_target {
         raise_reference<simd_of<A>>(x, weights, done, reference, sums, acc, columns);
     }
     template <class T>
-    [[gnu::target("avx2,fma")]] static bool copy(const T* from, index_t step, index_t count, accumulator_t<T> factor, accumulator_t<T>* to,
-                     index_t columns) {
+    [[gnu::target("avx2,fma")]] static bool copy(const T* from, index_t step, index_t count, accumulator_t<T> factor,
+                                                 accumulator_t<T>* to, index_t columns) {
         return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
     }
     template <class T>
-    [[gnu::target("avx2,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel, ahead);
+    [[gnu::target("avx2,fma")]] static void transpose(const T* const* rows, const index_t* steps, index_t dim,
+                                                      accumulator_t<T>* panel, data_to_come& ahead) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel, ahead);
+    }
+    template <class T>
+    [[gnu::target("avx2,fma")]] static bool copy_all(const T* const* rows, const index_t* steps, index_t dim,
+                                                     accumulator_t<T>* to, index_t columns) {
+        return copy_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, to, columns);
     }
     template <class A>
     [[gnu::target("avx2,fma")]] static void total(A* sums, index_t rows) {
@@ -158,30 +187,76 @@ struct avx512_target {
         raise_reference<simd_of<A>>(x, weights, done, reference, sums, acc, columns);
     }
     template <class T>
-    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static bool copy(const T* from, index_t step, index_t count, accumulator_t<T> factor, accumulator_t<T>* to,
-                     index_t columns) {
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static bool
+    copy(const T* from, index_t step, index_t count, accumulator_t<T> factor, accumulator_t<T>* to, index_t columns) {
         return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
     }
     template <class T>
-    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void transpose(const T* const* rows, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, dim, panel, ahead);
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void
+    transpose(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel, ahead);
+    }
+    template <class T>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static bool
+    copy_all(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* to, index_t columns) {
+        return copy_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, to, columns);
     }
     template <class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void total(A* sums, index_t rows) {
         add_lanes_of_rows<simd_of<A>>(sums, rows);
     }
     template <class A>
-    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void blend(A* to, A mine, const A* other, A theirs, index_t count) {
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void blend(A* to, A mine, const A* other, A theirs,
+                                                                                index_t count) {
         blend_row<simd_of<A>>(to, mine, other, theirs, count);
     }
 };
 #endif
 
-/// The engine of a set that is_supported() and not automatic.
-template <class T>
-[[nodiscard]] engine<T> engine_for([[maybe_unused]] instruction_set set) noexcept {
 #if defined(__x86_64__) || defined(__i386__)
-    if (set == instruction_set::avx512) return engine_of<avx512_target, T>();
+/// avx512_target with products of bfloat16.
+struct avx512_bf16_target : avx512_target {
+    template <bool Few>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
+    fold_pairs(const tile<float>& t, const stretch<float>& s) {
+        flash_detail::fold_pairs<avx512_target, Few>(t, s);
+    }
+    static bool copy_query(const bfloat16* from, index_t step, index_t count, float, float* to, index_t columns) {
+        copy_pairs(from, step, count, reinterpret_cast<pair*>(to), columns);
+        return true;
+    }
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
+    transpose(const bfloat16* const* rows, const index_t* steps, index_t dim, float* panel, data_to_come& ahead) {
+        transpose_pairs(rows, steps, dim, reinterpret_cast<pair*>(panel), ahead);
+    }
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static bool
+    copy_all(const bfloat16* const* rows, const index_t* steps, index_t dim, float* to, index_t columns) {
+        return interleave_pairs(rows, steps, dim, reinterpret_cast<pair*>(to), columns);
+    }
+};
+#endif
+
+/// The engine of a set that is_supported() and not automatic. products_in_float: whatever the set could do in bfloat16, as
+/// backward and scores that change values want it.
+template <class T>
+[[nodiscard]] engine<T> engine_for([[maybe_unused]] instruction_set set,
+                                   [[maybe_unused]] bool products_in_float) noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    if (set == instruction_set::avx512 || set == instruction_set::avx512_bf16) {
+        engine<T> code = engine_of<avx512_target, T>();
+        if constexpr (std::is_same_v<T, bfloat16>) {
+            if (set == instruction_set::avx512_bf16 && !products_in_float) {
+                using target = avx512_bf16_target;
+                code.packing = 2;
+                code.fold = &target::fold_pairs<false>;
+                code.fold_few = &target::fold_pairs<true>;
+                code.copy_query = &target::copy_query;
+                code.transpose_rows = &target::transpose;
+                code.copy_rows = &target::copy_all;
+            }
+        }
+        return code;
+    }
     if (set == instruction_set::avx2) return engine_of<avx2_target, T>();
 #endif
     return engine_of<baseline_target, T>();

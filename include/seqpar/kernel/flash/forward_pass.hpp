@@ -31,9 +31,8 @@ class forward_pass {
     using scratch = forward_scratch<T>;
 
 public:
-    forward_pass(const engine<T>& code, const context& how, const block<const T>& q,
-                 std::span<const key_block<T>> keys, const S& s, partial<A>& into, const panel_plan& plan,
-                 const scratch& layout, std::byte* base)
+    forward_pass(const engine<T>& code, const context& how, const block<const T>& q, std::span<const key_block<T>> keys,
+                 const S& s, partial<A>& into, const panel_plan& plan, const scratch& layout, std::byte* base)
         : code_(code), how_(how), q_(q), score_(s), into_(into), plan_(plan), layout_(layout), base_(base),
           packer_(code, plan, keys, layout.columns()), changed_(changes_values(s)),
           scale_(static_cast<A>(changed_ ? how.scale : how.scale * std::numbers::log2e)) {
@@ -64,9 +63,7 @@ private:
 
     [[nodiscard]] index_t rows_of(const group& g) const noexcept { return q_.view.shape().seq * g.heads; }
     [[nodiscard]] index_t tiles_of(const group& g) const noexcept { return (rows_of(g) + tile_rows - 1) / tile_rows; }
-    [[nodiscard]] row_state<A>& state(int worker, index_t n) const noexcept {
-        return layout_.state(base_, worker, n);
-    }
+    [[nodiscard]] row_state<A>& state(int worker, index_t n) const noexcept { return layout_.state(base_, worker, n); }
     void report(int worker) const {
         if (worker == 0 && how_.progress != nullptr) (*how_.progress)();
     }
@@ -86,7 +83,9 @@ private:
             for (index_t n = 0; n < count; ++n) prepare(state(worker, n), g, first + n);
             fold_pieces(
                 b, plan_.pieces(), count, worker, [&](const auto& f) { f(g, index_t{0}, count); },
-                [&](std::size_t r, index_t, index_t, const group&, bool, data_to_come&) { return read(panels_of_run(r)); });
+                [&](std::size_t r, index_t, index_t, const group&, bool, data_to_come&) {
+                    return read(panels_of_run(r));
+                });
         });
     }
 
@@ -115,9 +114,7 @@ private:
                 for (const group& g : groups) f(g, n, tiles_of(g)), n += tiles_of(g);
             };
             const auto packed = [&](std::size_t r, index_t begin, index_t end, const group& g, bool all_seen,
-                                    data_to_come& ahead) {
-                return pack(r, begin, end, b, g, all_seen, worker, ahead);
-            };
+                                    data_to_come& ahead) { return pack(r, begin, end, b, g, all_seen, worker, ahead); };
             fold_pieces(b, plan_.pieces_of(chunk), tiles, worker, each_group, packed);
         });
         if (chunks > 1) how_.executor.run(batch * q_.view.shape().seq, [&](index_t row, int) { merge_chunks(row); });
@@ -136,7 +133,8 @@ private:
         packed_keys<A> packed = read(to);
         const A* const values = all_seen ? packer_.values(r, begin, end, b, g.kv_head, packed.v_step) : nullptr;
         if (values != nullptr) packed.v = values;
-        const index_t panels = plan_.first_panel(r + 1) - plan_.first_panel(r), next = std::min(end + end - begin, panels);
+        const index_t panels = plan_.first_panel(r + 1) - plan_.first_panel(r),
+                      next = std::min(end + end - begin, panels);
         if (end < next) ahead = packer_.to_come(r, end, next, b, g.kv_head);
         for (index_t p = begin; p < end; ++p) packer_.pack(r, p, b, g.kv_head, to, values == nullptr, ahead);
         return packed;
@@ -146,8 +144,8 @@ private:
     [[nodiscard]] key_panels<A> panels_of_run(std::size_t r) const {
         key_panels<A> panels = layout_.panels(base_, 0);
         const index_t first = plan_.first_panel(r);
-        panels.k += first * code_.panel_keys * q_.view.shape().dim;
-        panels.v += first * code_.panel_keys * layout_.columns();
+        panels.k += first * code_.keys_of_panel(q_.view.shape().dim);
+        panels.v += first * code_.values_of_panel(layout_.columns());
         panels.tainted += first;
         return panels;
     }
@@ -170,9 +168,14 @@ private:
     /// What the rows see of a run of keys.
     void look(row_state<A>& s, const seqpar::run& keys) const {
         switch (score_.cover(how_.n, s.range, keys.range())) {
-        case coverage::none: s.seen.see_none(); return;
-        case coverage::full: s.seen.see_all(keys.count); return;
-        case coverage::partial: break;
+        case coverage::none:
+            s.seen.see_none();
+            return;
+        case coverage::full:
+            s.seen.see_all(keys.count);
+            return;
+        case coverage::partial:
+            break;
         }
         for (index_t i = 0; i < s.seen.rows; ++i) {
             const std::size_t r = static_cast<std::size_t>(i);
@@ -191,7 +194,8 @@ private:
 
     /// Whether every row sees every one of them.
     [[nodiscard]] bool sees_all(const row_state<A>& s, index_t begin, index_t end, index_t keys) const noexcept {
-        return s.seen.all_first <= begin * code_.panel_keys && s.seen.all_last >= std::min(end * code_.panel_keys, keys);
+        return s.seen.all_first <= begin * code_.panel_keys &&
+               s.seen.all_last >= std::min(end * code_.panel_keys, keys);
     }
 
     /// The first `states` tiles of a worker with pieces of the keys. each_group(f) calls f(group, first tile, tiles);
@@ -237,8 +241,8 @@ private:
         if (!s.packed) {
             for (index_t i = 0; i < tile_rows; ++i) {
                 const std::size_t row = static_cast<std::size_t>(std::min(i, rows - 1));
-                code_.copy_row(q_.view.at(b, s.row[row], s.head[row] - q_.at.heads.first), q_.view.step().dim, dim,
-                               scale_, s.q + i * layout_.q_columns(), layout_.q_columns());
+                code_.copy_query(q_.view.at(b, s.row[row], s.head[row] - q_.at.heads.first), q_.view.step().dim, dim,
+                                 scale_, s.q + i * layout_.q_columns(), layout_.q_columns());
             }
             s.packed = true;
         }
@@ -253,7 +257,8 @@ private:
         }
         const changes_of<A, S> changes(score_, how_.n, how_.first_batch + b, s.head.data(), s.at.data(),
                                        plan_.runs()[r]);
-        const tile<A> t{s.q,
+        const tile<A> t{scale_,
+                        s.q,
                         weights,
                         s.acc,
                         s.sums,
@@ -297,7 +302,8 @@ private:
             const index_t n = result(chunk, b, s.row[r], h);
             to.sum[n] = sum;
             to.max[n] = s.reference[i];
-            if (s.started) std::copy_n(s.acc + i * layout_.columns(), layout_.columns(), to.acc + n * layout_.columns());
+            if (s.started)
+                std::copy_n(s.acc + i * layout_.columns(), layout_.columns(), to.acc + n * layout_.columns());
         }
         s.started = false;
     }
@@ -325,7 +331,8 @@ private:
         A& max = into_.max()(b, row, h);
         A& sum = into_.sum()(b, row, h);
         const A top = std::max(max, reference);
-        const A mine = max == top ? A{1} : std::exp2(max - top), theirs = reference == top ? A{1} : std::exp2(reference - top);
+        const A mine = max == top ? A{1} : std::exp2(max - top),
+                theirs = reference == top ? A{1} : std::exp2(reference - top);
         code_.blend_row(into_.acc().at(b, row, h), mine, acc, theirs, into_.shape().dim);
         sum = sum * mine + total * theirs;
         max = top;

@@ -14,11 +14,10 @@ namespace seqpar::flash_detail {
 /// P of a group of rows with a panel of keys: p[r][j] = exp2(q_r . k_j - lse_r), 0 where `Masked` and not first[r] <= j
 /// < last[r], whatever q, k and lse are there.
 template <class S, bool Masked, class Ahead>
-[[gnu::always_inline]] inline void weights_again(const typename S::value_type* q, index_t columns,
-                                                 const typename S::value_type* k, index_t dim,
-                                                 const typename S::value_type* lse, const typename S::value_type* first,
-                                                 const typename S::value_type* last, typename S::value_type* p,
-                                                 Ahead&& ahead) {
+[[gnu::always_inline]] inline void
+weights_again(const typename S::value_type* q, index_t columns, const typename S::value_type* k, index_t dim,
+              const typename S::value_type* lse, const typename S::value_type* first,
+              const typename S::value_type* last, typename S::value_type* p, Ahead&& ahead) {
     using vector = typename S::vector;
     using bits = typename S::bits;
     constexpr int R = S::score_rows, C = S::score_vectors, W = S::lanes;

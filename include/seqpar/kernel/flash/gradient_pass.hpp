@@ -195,8 +195,8 @@ private:
                                          to.k_rows + (key + i * every) * kc, kc);
         });
         for (index_t j = 0; j < k.keys.count; j += width) {
-            k_rows.pack(code_, j, dim, to.k + j * dim);
-            v_rows.pack(code_, j, dim_v, to.v + j * dim_v);
+            k_rows.pack_keys(code_, j, dim, to.k + j * dim);
+            v_rows.pack_keys(code_, j, dim_v, to.v + j * dim_v);
         }
         return finite;
     }

@@ -122,28 +122,22 @@ class key_packer {
 
 public:
     key_packer(const engine<T>& code, const panel_plan& plan, std::span<const key_block<T>> blocks, index_t columns)
-        : code_(code), plan_(plan), blocks_(blocks), dim_(blocks.front().k.shape().dim), columns_(columns) {}
+        : code_(code), plan_(plan), blocks_(blocks), dim_(blocks.front().k.shape().dim),
+          dim_v_(blocks.front().v.shape().dim), columns_(columns) {}
 
     /// The panel of run r, to its place in `to`; its values only if `values`. Asks for what is to come meanwhile.
     void pack(std::size_t r, index_t panel, index_t b, index_t kv_head, const key_panels<A>& to, bool values,
               data_to_come& ahead) const {
-        const index_t width = plan_.panel_keys(), at = panel - to.base;
-        A* const v = to.v + at * width * columns_;
-        panel_rows<T, most_panel_keys> rows;
-        bool finite = true;
+        const index_t at = panel - to.base;
+        panel_rows<T, most_panel_keys> k, v;
         plan_.for_each_part(r, panel, [&](std::size_t source, index_t row, index_t key, index_t every, index_t count) {
-            const key_block<T>& from = blocks_[source];
-            rows.set(key, every, count, from.k, b, row, kv_head);
-            const T* value = from.v.at(b, row, kv_head);
-            for (index_t i = 0; values && i < count; ++i, value += from.v.step().seq)
-                finite &= code_.copy_row(value, from.v.step().dim, from.v.shape().dim, A{1},
-                                         v + (key + i * every) * columns_, columns_);
+            k.set(key, every, count, blocks_[source].k, b, row, kv_head);
+            if (values) v.set(key, every, count, blocks_[source].v, b, row, kv_head);
         });
-        rows.pack(code_, 0, dim_, to.k + at * width * dim_, ahead);
-        to.tainted[at] = finite ? 0 : 1;
-        if (!values) return;
-        const index_t real = std::min(width, plan_.runs()[r].count - panel * width);
-        std::fill_n(v + real * columns_, (width - real) * columns_, A{});
+        k.pack_keys(code_, 0, dim_, to.k + at * code_.keys_of_panel(dim_), ahead);
+        to.tainted[at] = 0;
+        if (values && !v.pack_values(code_, 0, dim_v_, to.v + at * code_.values_of_panel(columns_), columns_))
+            to.tainted[at] = 1;
     }
 
     /// The values of panels [begin, end) of run r where they lie, if the kernel can read them there.
@@ -152,7 +146,7 @@ public:
         if constexpr (std::is_same_v<T, A>) {
             const panel_plan::place at = plan_.place_of(r, begin, end);
             const tensor_view<const T>& v = blocks_[at.source].v;
-            if (at.count > 0 && v.step().dim == 1 && v.shape().dim == columns_) {
+            if (at.count > 0 && code_.packing == 1 && v.step().dim == 1 && dim_v_ == columns_) {
                 step = v.step().seq;
                 return v.at(b, at.row, kv_head);
             }
@@ -179,7 +173,7 @@ private:
     const engine<T>& code_;
     const panel_plan& plan_;
     std::span<const key_block<T>> blocks_;
-    index_t dim_, columns_;
+    index_t dim_, dim_v_, columns_;
 };
 
 } // namespace seqpar::flash_detail

@@ -17,11 +17,14 @@ namespace seqpar::flash_detail {
 template <class S, class T>
 [[gnu::always_inline]] inline void load_as(const T* from, typename S::vector& x) {
     if constexpr (std::is_same_v<T, typename S::value_type>) {
-        x = anywhere<S>(from);
+        x = anywhere<S>(from).value;
     } else {
         static_assert(std::is_same_v<T, bfloat16>);
-        typedef std::uint16_t halves __attribute__((vector_size(sizeof(typename S::vector) / 2), may_alias, aligned(2)));
-        x = (typename S::vector)(__builtin_convertvector(*reinterpret_cast<const halves*>(from), typename S::bits)
+        typedef std::uint16_t halves __attribute__((vector_size(sizeof(typename S::vector) / 2)));
+        struct __attribute__((packed, may_alias)) loose {
+            halves value;
+        };
+        x = (typename S::vector)(__builtin_convertvector(reinterpret_cast<const loose*>(from)->value, typename S::bits)
                                  << 16);
     }
 }
@@ -73,8 +76,9 @@ template <class S, int E, bool Upper, int... Lane>
 [[gnu::always_inline]] inline void unpack(const typename S::vector& a, const typename S::vector& b,
                                           typename S::vector& to, std::integer_sequence<int, Lane...>) {
     constexpr int B = 16 / static_cast<int>(sizeof(typename S::value_type));
-    to = __builtin_shufflevector(a, b, ((Lane % B / E % 2) * S::lanes + Lane / B * B + (Upper ? B / 2 : 0) +
-                                        Lane % B / E / 2 * E + Lane % E)...);
+    to = __builtin_shufflevector(
+        a, b,
+        ((Lane % B / E % 2) * S::lanes + Lane / B * B + (Upper ? B / 2 : 0) + Lane % B / E / 2 * E + Lane % E)...);
 }
 
 /// The even (or the odd) blocks of a, then those of b.
@@ -82,8 +86,7 @@ template <class S, int Odd, int... Lane>
 [[gnu::always_inline]] inline void deal(const typename S::vector& a, const typename S::vector& b,
                                         typename S::vector& to, std::integer_sequence<int, Lane...>) {
     constexpr int B = 16 / static_cast<int>(sizeof(typename S::value_type)), half = S::lanes / 2;
-    to = __builtin_shufflevector(a, b,
-                                 (Lane / half * S::lanes + (Lane % half / B * 2 + Odd) * B + Lane % B)...);
+    to = __builtin_shufflevector(a, b, (Lane / half * S::lanes + (Lane % half / B * 2 + Odd) * B + Lane % B)...);
 }
 
 /// A square of `lanes` rows: in steps that every instruction set has as one instruction.
@@ -138,16 +141,19 @@ template <class S>
     }
 }
 
-/// panel[d][j] = rows[j][d] for the keys of a panel; 0 from the first null on. Asks for lines of what is to come.
+/// panel[d][j] = rows[j][d * steps[j]] for the keys of a panel; 0 from the first null on. Asks for lines of what is to
+/// come.
 template <class S, class T>
-[[gnu::always_inline]] inline void transpose_rows(const T* const* rows, index_t dim, typename S::value_type* panel,
-                                                  data_to_come& to_come) {
+[[gnu::always_inline]] inline void transpose_rows(const T* const* rows, const index_t* steps, index_t dim,
+                                                  typename S::value_type* panel, data_to_come& to_come) {
     using A = typename S::value_type;
     constexpr int W = S::lanes;
     data_to_come ahead = to_come;
     for (int from = 0; from < S::panel_keys; from += W) {
+        bool dense = rows[from + W - 1] != nullptr;
+        for (int j = 0; dense && j < W; ++j) dense = steps[from + j] == 1;
         index_t d = 0;
-        for (; rows[from + W - 1] != nullptr && d + W <= dim; d += W) {
+        for (; dense && d + W <= dim; d += W) {
             ahead.ask(W / 4);
             typename S::vector x[W];
 #pragma GCC unroll 16
@@ -159,9 +165,23 @@ template <class S, class T>
         for (; d < dim; ++d)
             for (int j = 0; j < W; ++j)
                 panel[d * S::panel_keys + from + j] =
-                    rows[from + j] != nullptr ? static_cast<A>(rows[from + j][d]) : A{};
+                    rows[from + j] != nullptr ? static_cast<A>(rows[from + j][d * steps[from + j]]) : A{};
     }
     to_come = ahead;
+}
+
+/// to[j][.] = rows[j][.], `columns` apart and padded with zeros, for the keys of a panel; 0 from the first null on. Tells
+/// whether all are finite.
+template <class S, class T>
+[[gnu::always_inline]] inline bool copy_rows(const T* const* rows, const index_t* steps, index_t dim,
+                                             typename S::value_type* to, index_t columns) {
+    using A = typename S::value_type;
+    bool finite = true;
+    index_t j = 0;
+    for (; j < S::panel_keys && rows[j] != nullptr; ++j)
+        finite &= copy_row<S>(rows[j], steps[j], dim, A{1}, to + j * columns, columns);
+    std::fill_n(to + j * columns, (S::panel_keys - j) * columns, A{});
+    return finite;
 }
 
 /// to[0, count) = to * mine + other * theirs.
@@ -172,7 +192,8 @@ template <class S>
     using vector = typename S::vector;
     const vector a = mine - vector{}, b = theirs - vector{};
     index_t d = 0;
-    for (; d + S::lanes <= count; d += S::lanes) anywhere<S>(to + d) = anywhere<S>(to + d) * a + anywhere<S>(other + d) * b;
+    for (; d + S::lanes <= count; d += S::lanes)
+        anywhere<S>(to + d).value = anywhere<S>(to + d).value * a + anywhere<S>(other + d).value * b;
     for (; d < count; ++d) to[d] = to[d] * mine + other[d] * theirs;
 }
 

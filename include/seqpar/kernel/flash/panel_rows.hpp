@@ -3,7 +3,6 @@
 #include <seqpar/core/tensor.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -23,27 +22,24 @@ public:
             rows_[static_cast<std::size_t>(key)] = at;
             steps_[static_cast<std::size_t>(key)] = x.step().dim;
         }
-        dense_ &= x.step().dim == 1;
     }
 
-    /// panel[d][j] = element d of key first + j, for the keys of one panel; 0 for the last ones, if it has not so many.
-    void pack(const engine<T>& code, index_t first, index_t dim, A* panel, data_to_come&& ahead = {}) const {
-        pack(code, first, dim, panel, ahead);
+    /// The panel of keys that begins with key `first`, to `to`. Asks for what is to come meanwhile.
+    void pack_keys(const engine<T>& code, index_t first, index_t dim, A* to, data_to_come& ahead) const {
+        code.transpose_rows(rows_.data() + first, steps_.data() + first, dim, to, ahead);
     }
-    /// The same, and asks for what is to come meanwhile.
-    void pack(const engine<T>& code, index_t first, index_t dim, A* panel, data_to_come& ahead) const {
-        const T* const* rows = rows_.data() + first;
-        if (dense_) return code.transpose_rows(rows, dim, panel, ahead);
-        for (index_t j = 0; j < code.panel_keys; ++j)
-            for (index_t d = 0; d < dim; ++d)
-                panel[d * code.panel_keys + j] =
-                    rows[j] != nullptr ? static_cast<A>(rows[j][d * steps_[static_cast<std::size_t>(first + j)]]) : A{};
+    void pack_keys(const engine<T>& code, index_t first, index_t dim, A* to) const {
+        data_to_come nothing;
+        pack_keys(code, first, dim, to, nothing);
+    }
+    /// Their values. Tells whether all are finite.
+    [[nodiscard]] bool pack_values(const engine<T>& code, index_t first, index_t dim, A* to, index_t columns) const {
+        return code.copy_rows(rows_.data() + first, steps_.data() + first, dim, to, columns);
     }
 
 private:
     std::array<const T*, Most> rows_{};
     std::array<index_t, Most> steps_{};
-    bool dense_ = true; // the elements of every row lie side by side
 };
 
 } // namespace seqpar::flash_detail

@@ -70,7 +70,8 @@ template <class S>
     constexpr index_t keys = S::panel_keys;
     bool any = false;
     for (index_t i = 0; i < S::score_rows; ++i) {
-        const index_t a = std::clamp(first[i] - begin, index_t{0}, keys), b = std::clamp(last[i] - begin, index_t{0}, keys);
+        const index_t a = std::clamp(first[i] - begin, index_t{0}, keys),
+                      b = std::clamp(last[i] - begin, index_t{0}, keys);
         any |= a < b;
         from[i] = static_cast<A>(a);
         to[i] = static_cast<A>(b);
@@ -105,7 +106,7 @@ template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class 
         ahead.ask(2);
         vector value[Vectors];
 #pragma GCC unroll 4
-        for (int c = 0; c < Vectors; ++c) value[c] = anywhere<S>(x + t * x_step + c * W);
+        for (int c = 0; c < Vectors; ++c) value[c] = anywhere<S>(x + t * x_step + c * W).value;
 #pragma GCC unroll 8
         for (int a = 0; a < Rows; ++a) {
             const vector weight = w[a * EveryA + t * EveryT] - vector{};
@@ -120,9 +121,10 @@ template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class 
 }
 
 template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class Ahead>
-[[gnu::always_inline]] inline void
-add_weighted_columns(const typename S::value_type* w, const typename S::value_type* x, index_t x_step, index_t count,
-                     index_t columns, typename S::value_type* to, index_t begin, index_t end, index_t at, Ahead&& ahead) {
+[[gnu::always_inline]] inline void add_weighted_columns(const typename S::value_type* w,
+                                                        const typename S::value_type* x, index_t x_step, index_t count,
+                                                        index_t columns, typename S::value_type* to, index_t begin,
+                                                        index_t end, index_t at, Ahead&& ahead) {
     for (index_t a = begin; a < end; a += Rows)
         add_weighted<S, Rows, Vectors, EveryA, EveryT>(w + a * EveryA, x + at, x_step, count, columns,
                                                        to + a * columns + at, ahead);
@@ -131,21 +133,24 @@ add_weighted_columns(const typename S::value_type* w, const typename S::value_ty
 /// to[a][.] += sum_t w[a * EveryA + t * EveryT] x[t][.] for a in [begin, end), rounded up to Rows, and all columns, in
 /// register tiles of Rows x Most vectors.
 template <class S, int Rows, int Most, index_t EveryA, index_t EveryT, class Ahead = nothing_to_come>
-[[gnu::always_inline]] inline void add_product(const typename S::value_type* w, const typename S::value_type* x,
-                                               index_t x_step, index_t count, index_t columns,
-                                               typename S::value_type* to, index_t begin, index_t end, Ahead&& ahead = {}) {
+[[gnu::always_inline]] inline void
+add_product(const typename S::value_type* w, const typename S::value_type* x, index_t x_step, index_t count,
+            index_t columns, typename S::value_type* to, index_t begin, index_t end, Ahead&& ahead = {}) {
     constexpr index_t W = S::lanes, most = Most * W;
     index_t at = 0;
     for (; at + most <= columns; at += most)
         add_weighted_columns<S, Rows, Most, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
     const index_t left = (columns - at) / W;
     if constexpr (Most > 3) {
-        if (left == 3) add_weighted_columns<S, Rows, 3, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
+        if (left == 3)
+            add_weighted_columns<S, Rows, 3, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
     }
     if constexpr (Most > 2) {
-        if (left == 2) add_weighted_columns<S, Rows, 2, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
+        if (left == 2)
+            add_weighted_columns<S, Rows, 2, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
     }
-    if (left == 1) add_weighted_columns<S, Rows, 1, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
+    if (left == 1)
+        add_weighted_columns<S, Rows, 1, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
 }
 
 /// The same in the tiles that suit many rows.

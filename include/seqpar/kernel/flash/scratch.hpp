@@ -59,7 +59,8 @@ public:
         };
         step_ = block_keys;
         if (few_) {
-            const index_t items = q.batch * chunks_, shares = workers == 1 ? 1 : (4 * index_t{workers} + items - 1) / items;
+            const index_t items = q.batch * chunks_,
+                          shares = workers == 1 ? 1 : (4 * index_t{workers} + items - 1) / items;
             states_ = all_tiles;
             tiles_at_once_ =
                 std::max(index_t{1}, std::min(fit(tile_bytes + 2 * block_keys * key_bytes), all_tiles / shares));

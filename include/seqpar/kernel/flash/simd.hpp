@@ -19,9 +19,12 @@ struct simd {
 
     typedef A vector __attribute__((vector_size(Bytes)));
     typedef A stored __attribute__((vector_size(Bytes), may_alias)); // as it lies among scalars in memory
-    typedef A loose __attribute__((vector_size(Bytes), may_alias, aligned(sizeof(A)))); // and anywhere
     typedef bits_type bits __attribute__((vector_size(Bytes)));
     typedef std::uint64_t words __attribute__((vector_size(Bytes)));
+
+    struct __attribute__((packed, may_alias)) loose { // and anywhere. (A template forgets the alignment of a typedef.)
+        vector value;
+    };
 
     static constexpr int lanes = Bytes / static_cast<int>(sizeof(A));
     static constexpr int words_count = Bytes / 8;

@@ -17,11 +17,12 @@ inline constexpr int lazy_threshold = 10;
 /// Rows of the query heads that read one kv head, and their softmax while it is under way.
 template <class A>
 struct tile {
-    const A* q; ///< [tile_rows][q_columns], times scale * log2 e; less the log2 e where the score changes values
-    A* p;       ///< [tile_rows][block_keys]: scores, then weights
-    A* acc;     ///< [tile_rows][columns]
-    A* sums;    ///< [tile_rows][lanes]: the row's sum is the sum over the lanes
-    A* reference;         ///< [tile_rows]: exponents are relative to it. Finite, unless a score was infinite
+    A scale;      ///< by which q is multiplied
+    const A* q;   ///< [tile_rows][q_columns], times scale * log2 e; less the log2 e where the score changes values
+    A* p;         ///< [tile_rows][block_keys]: scores, then weights
+    A* acc;       ///< [tile_rows][columns]
+    A* sums;      ///< [tile_rows][lanes]: the row's sum is the sum over the lanes
+    A* reference; ///< [tile_rows]: exponents are relative to it. Finite, unless a score was infinite
     const index_t* first; ///< [tile_rows]: the row sees keys [first, last) of the run
     const index_t* last;
     index_t rows;                  ///< of the tile_rows, those that are real
@@ -34,8 +35,8 @@ struct tile {
 /// Panels [begin, end) of one run of keys.
 template <class A>
 struct stretch {
-    const A* k;                   ///< [panels][dim][panel_keys], from panel `base` on
-    const A* v;                   ///< [panels * panel_keys] rows, v_step apart
+    const A* k; ///< [panels][dim][panel_keys], from panel `base` on
+    const A* v; ///< [panels * panel_keys] rows, v_step apart
     index_t v_step;
     const unsigned char* tainted; ///< [panels]: whether some v of the panel is not finite
     index_t base;                 ///< the panel of the run with which k, v and tainted begin
