@@ -7,13 +7,17 @@
 #include <seqpar/comm/metered.hpp>
 #include <seqpar/comm/self.hpp>
 #include <seqpar/comm/threads.hpp>
+#include <seqpar/comm/traced.hpp>
 #include <seqpar/core/counted_memory.hpp>
 #include <seqpar/core/executor.hpp>
+#include <seqpar/core/time_shares.hpp>
+#include <seqpar/core/timeline.hpp>
 #include <seqpar/decode.hpp>
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/flash.hpp>
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/kernel/rope.hpp>
+#include <seqpar/kernel/traced_kernel.hpp>
 #include <seqpar/layout/any_layout.hpp>
 #include <seqpar/layout/contiguous.hpp>
 #include <seqpar/layout/striped.hpp>

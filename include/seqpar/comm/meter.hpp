@@ -1,7 +1,7 @@
 #pragma once
 
-#include <algorithm>
-#include <array>
+#include <seqpar/core/payload.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -42,10 +42,9 @@ public:
 
     /// All that a strategy causes: the sum over the names, "preflight", "split" and "barrier" left out.
     [[nodiscard]] traffic payload() const {
-        static constexpr std::array<std::string_view, 3> apart{"preflight", "split", "barrier"};
         traffic sum;
         for (const auto& entry : by_name_) {
-            if (std::find(apart.begin(), apart.end(), entry.first) == apart.end()) {
+            if (is_payload(entry.first)) {
                 sum += entry.second;
             }
         }
