@@ -6,6 +6,7 @@
 #include "output_file.hpp"
 #include "progress.hpp"
 #include "referee.hpp"
+#include "trace.hpp"
 #include "units.hpp"
 
 #include <seqpar/core/error.hpp>
@@ -15,6 +16,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -27,8 +29,12 @@ public:
     attend_outputs(const attention_command& c, bool sinks, bool slopes) {
         if (c.out) out_.emplace(*c.out);
         if (c.lse) lse_.emplace(*c.lse);
+        if (c.trace) trace_.emplace(*c.trace);
         if (out_ && lse_ && out_->place() == lse_->place())
             throw refusal(fmt::format("{}: -o and --lse name the same file: give two", *c.lse));
+        for (const auto* other : {&out_, &lse_})
+            if (*other && trace_ && (*other)->place() == trace_->place())
+                throw refusal(fmt::format("{}: --trace names the file of another output: give two", *c.trace));
         if (!c.grads) return;
         std::error_code problem;
         std::filesystem::create_directories(*c.grads, problem);
@@ -39,7 +45,7 @@ public:
         dq_.emplace(file("dq.npy")), dk_.emplace(file("dk.npy")), dv_.emplace(file("dv.npy"));
         if (sinks) dsinks_.emplace(file("dsinks.npy"));
         if (slopes) dslopes_.emplace(file("dslopes.npy"));
-        for (const auto* other : {&out_, &lse_})
+        for (const auto* other : {&out_, &lse_, &trace_})
             for (const auto* gradient : {&dq_, &dk_, &dv_, &dsinks_, &dslopes_})
                 if (*other && *gradient && (*other)->place() == (*gradient)->place())
                     throw refusal(
@@ -63,6 +69,12 @@ public:
             if (*file) (*file)->commit();
     }
 
+    /// Right or wrong, what was computed took its time: a trace is written whatever the verdict. What to tell of it.
+    template <class T>
+    [[nodiscard]] std::string write_trace(const measured_run<T>& run) {
+        return trace_ ? tool::write_trace(*trace_, std::span(&*run.trace, 1)) : std::string{};
+    }
+
 private:
     [[nodiscard]] static std::size_t extent(index_t n) { return static_cast<std::size_t>(n); }
 
@@ -81,7 +93,7 @@ private:
         if (to) save_npy<A>(to->beside(), of_heads.data(), shape, to->path());
     }
 
-    std::optional<output_file> out_, lse_, dq_, dk_, dv_, dsinks_, dslopes_;
+    std::optional<output_file> out_, lse_, trace_, dq_, dk_, dv_, dsinks_, dslopes_;
 };
 
 /// The commands attend and verify: computes, judges what was computed (verify), and writes it where that is asked for and it
@@ -125,6 +137,8 @@ template <class T, class World>
         });
     }
     if (status == 0) speaker_in_agreement(world, [&] { outputs->write(result, c.how.order); });
+    std::string timing;
+    speaker_in_agreement(world, [&] { timing = outputs->write_trace(result); });
     if (!world.speaks()) return status;
     const attention_shape shape = in.shape();
     fmt::print("{}\n", describe(shape, element_traits<T>::name));
@@ -132,6 +146,7 @@ template <class T, class World>
                seconds_text(result.cost.seconds()),
                result.backward ? ", backward " + seconds_text(result.backward->cost.seconds()) : "");
     if (verifies) fmt::print("{}\n", verdict);
+    fmt::print("{}", timing);
     return status;
 }
 

@@ -45,7 +45,7 @@ struct embed_texts {
 
 struct attention_texts {
     std::string q, k, v, layout = "contiguous", kernel = "flash", format = "bshd", threads = "1";
-    std::optional<std::string> out, lse, json, strategy, ranks, scale, storage, dout, dlse, grads, save;
+    std::optional<std::string> out, lse, json, trace, strategy, ranks, scale, storage, dout, dlse, grads, save;
     score_texts score;
 };
 
@@ -135,6 +135,9 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     c.add_option("--format", to.format, "order of the files' extents: bshd, bhsd (default: bshd)")->type_name("NAME");
     c.add_option("--threads-per-rank", to.threads, "threads that a rank computes with, 1 to 1024 (default: 1)")
         ->type_name("t");
+    c.add_option("--trace", to.trace,
+                 "write what each rank did when to this file, for chrome://tracing or ui.perfetto.dev")
+        ->type_name("FILE");
 }
 
 [[nodiscard]] embed_command read(const embed_texts& from) {
@@ -167,6 +170,7 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
                          .out = from.out,
                          .lse = from.lse,
                          .json = from.json,
+                         .trace = from.trace,
                          .strategies = {},
                          .ranks = {},
                          .dout = from.dout,
@@ -181,7 +185,8 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
                                  {},
                                  format::bshd,
                                  1,
-                                 saving::resend}};
+                                 saving::resend,
+                                 from.trace.has_value()}};
     if (what == attention_command::kind::compare) {
         if (from.strategy) to.strategies = strategy_name::parse_list(*from.strategy);
     } else {

@@ -7,6 +7,7 @@
 #include "output_file.hpp"
 #include "progress.hpp"
 #include "referee.hpp"
+#include "trace.hpp"
 #include "units.hpp"
 
 #include <seqpar/layout/contiguous.hpp>
@@ -38,13 +39,14 @@ namespace seqpar::tool {
 template <class T, communicator C>
 [[nodiscard]] comparison_row compare_one(C& comm, const strategy_name& strategy, const attention_command& c,
                                          const whole_inputs<T>& in, std::optional<referee<T>>& judges,
-                                         progress& shown) {
+                                         std::vector<run_trace>& traces, progress& shown) {
     comparison_row row;
     row.strategy = strategy.text();
     const auto judge_it = [&](const measured_run<T>& run) {
         row.cost = run.cost;
         if (run.backward) row.backward.emplace().cost = run.backward->cost;
         if (comm.rank() != 0) return;
+        if (run.trace) traces.push_back(*run.trace);
         if (!judges) {
             shown.say("computing the definition");
             judges.emplace(c.how, run.scale, comm.size(), in, &run);
@@ -66,9 +68,12 @@ template <class T, communicator C>
 /// The command compare. Returns the exit status. Collective.
 template <class T, class World>
 [[nodiscard]] int compare(World& world, const attention_command& c, const whole_inputs<T>& in) {
-    std::optional<output_file> json;
+    std::optional<output_file> json, trace;
     speaker_in_agreement(world, [&] {
         if (c.json) json.emplace(*c.json);
+        if (c.trace) trace.emplace(*c.trace);
+        if (json && trace && json->place() == trace->place())
+            throw refusal(fmt::format("{}: --json and --trace name the same file: give two", *c.trace));
     });
     const std::vector<strategy_name> strategies = strategies_to_compare(c, world.ranks(), in.shape().heads);
     for (const strategy_name& s : strategies) s.check(s.is_serial() ? 1 : world.ranks());
@@ -84,19 +89,21 @@ template <class T, class World>
     all.scale = c.how.scale.value_or(1 / std::sqrt(static_cast<double>(all.shape.dim)));
 
     int status = 0;
+    std::vector<run_trace> all_traces;
     {
         progress shown(world.speaks());
         world.run([&](auto comm) {
             std::optional<referee<T>> judges; // on rank 0
             std::vector<comparison_row> rows;
+            std::vector<run_trace> traces; // on rank 0
             for (const strategy_name& strategy : strategies) {
                 if (comm.rank() == 0)
                     shown.say(fmt::format("{}, {} ({} of {})", strategy.text(),
                                           ranks_text(strategy.is_serial() ? 1 : comm.size()), rows.size() + 1,
                                           strategies.size()));
-                rows.push_back(compare_one<T>(comm, strategy, c, in, judges, shown));
+                rows.push_back(compare_one<T>(comm, strategy, c, in, judges, traces, shown));
             }
-            if (comm.rank() == 0) all.rows = std::move(rows);
+            if (comm.rank() == 0) all.rows = std::move(rows), all_traces = std::move(traces);
             const int mine = share(comm, comm.rank() == 0 && !all.verified() ? 1 : 0);
             if (comm.rank() == 0 || !world.speaks()) status = mine;
         });
@@ -110,6 +117,11 @@ template <class T, class World>
         if (!file) throw refusal(json->path() + ": cannot be written: the disk did not take all of it");
         json->commit();
     });
+    std::string timing;
+    speaker_in_agreement(world, [&] {
+        if (trace) timing = write_trace(*trace, all_traces);
+    });
+    fmt::print("{}", timing);
     return status;
 }
 

@@ -3,16 +3,21 @@
 #include "account.hpp"
 #include "inputs.hpp"
 #include "settings.hpp"
+#include "trace.hpp"
 
 #include <seqpar/attention.hpp>
 #include <seqpar/comm/collectives.hpp>
 #include <seqpar/comm/metered.hpp>
+#include <seqpar/comm/traced.hpp>
 #include <seqpar/core/counted_memory.hpp>
 #include <seqpar/core/executor.hpp>
+#include <seqpar/core/timeline.hpp>
+#include <seqpar/kernel/traced_kernel.hpp>
 #include <seqpar/verify/collect.hpp>
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <new>
 #include <optional>
 #include <string>
@@ -43,6 +48,7 @@ struct measured_run {
         accounts cost;
     };
     std::optional<backward_run> backward;
+    std::optional<run_trace> trace; ///< on rank 0, where one was asked for
 };
 
 [[nodiscard]] inline thread_pool make_pool(int threads) {
@@ -71,21 +77,21 @@ template <class T, communicator Raw>
 [[nodiscard]] measured_run<T> run_measured(Raw& raw, const strategy_name& strategy, const any_layout& layout,
                                            const attention_settings& how, bool lse, const whole_inputs<T>& in,
                                            bool best_of_two) {
-    using comm_type = metered<Raw>;
+    using comm_type = traced<metered<Raw>>;
     using A = accumulator_t<T>;
     counted_memory memory;
-    comm_type counting(raw);
+    metered<Raw> comm(raw); // what is gathered here is no part of the trace
+    const auto times = how.trace ? std::make_shared<timeline>() : nullptr;
     options rest;
     rest.scale = how.scale, rest.lse = lse || in.dout, rest.memory = &memory, rest.save = how.save;
-    run_time_attention<T, comm_type> attend{counting,
+    run_time_attention<T, comm_type> attend{comm_type(comm, times),
                                             strategy.on<comm_type>(),
                                             span_backend<T>{how.order},
                                             how.score,
                                             layout,
-                                            how.kernel,
+                                            times ? traced_kernel(how.kernel, times) : how.kernel,
                                             make_pool(how.threads_per_rank),
                                             rest};
-    comm_type& comm = attend.comm();
     const attention_shape shape = in.shape();
     const auto where = detail::place(layout, comm.size(), {shape.queries, shape.keys}, shape.heads, shape.kv_heads);
     const placement& here = where[static_cast<std::size_t>(comm.rank())];
@@ -97,17 +103,19 @@ template <class T, communicator Raw>
     if (in.dlse) dlse.emplace(in.dlse->view, here.queries.rows);
 
     /// Runs pass() with its cost counted, or once more with its time taken.
-    const auto measured = [&](account& of, bool again, const auto& pass) {
-        const traffic before = counting.counts().payload();
+    const auto measured = [&](account& of, const char* name, bool again, const auto& pass) {
+        const traffic before = comm.counts().payload();
         if (!again) memory.reset_peak();
         collective::barrier(comm);
         const auto start = std::chrono::steady_clock::now();
         try {
             auto result = pass();
-            const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+            const auto end = std::chrono::steady_clock::now();
+            const double seconds = std::chrono::duration<double>(end - start).count();
+            if (times) times->add({timeline::category::pass, name, start, end, {}, {}});
             of.seconds = again ? std::min(of.seconds, seconds) : seconds;
             if (again) return result;
-            const traffic after = counting.counts().payload();
+            const traffic after = comm.counts().payload();
             of.counted.bytes = static_cast<std::size_t>(after.bytes - before.bytes);
             of.counted.messages = static_cast<std::size_t>(after.messages - before.messages);
             of.counted.rounds = static_cast<std::size_t>(after.rounds - before.rounds);
@@ -120,20 +128,29 @@ template <class T, communicator Raw>
     };
 
     measured_run<T> run;
+    const auto keep_trace = [&] {
+        if (!times) return;
+        run.trace = gather_trace(comm, times->spans());
+        run.trace->strategy = strategy.text();
+    };
     run.name = attend.name();
     run.scale = attend.scale(shape.dim);
     account mine;
     mine.predicted = attend.predict(shape, comm.rank());
     const auto forward = [&] { return attend.forward(q.view(), k.view(), v.view()); };
-    auto result = measured(mine, false, forward);
+    if (times) times->reset(); // the making of groups is no part of a pass
+    auto result = measured(mine, "forward", false, forward);
     run.cost = gather_accounts(comm, mine);
     if (best_of_two && run.cost.seconds() < 0.5) {
-        static_cast<void>(measured(mine, true, forward));
+        static_cast<void>(measured(mine, "forward", true, forward));
         run.cost = gather_accounts(comm, mine);
     }
     run.out = collect(comm, tensor_view<const T>(result.out.view()), where, &placement::queries, how.order);
     if (lse) run.lse = collect(comm, tensor_view<const A>(result.lse.view()), where, &placement::queries, format::bhsd);
-    if (!in.dout) return run;
+    if (!in.dout) {
+        keep_trace();
+        return run;
+    }
 
     auto& back = run.backward.emplace();
     account of_backward;
@@ -141,16 +158,17 @@ template <class T, communicator Raw>
     const auto backward = [&] {
         return attend.backward(dout->view(), result, dlse ? dlse->view() : tensor_view<const A>{});
     };
-    auto gradients = measured(of_backward, false, backward);
+    auto gradients = measured(of_backward, "backward", false, backward);
     back.cost = gather_accounts(comm, of_backward);
     if (best_of_two && back.cost.seconds() < 0.5) {
-        static_cast<void>(measured(of_backward, true, backward));
+        static_cast<void>(measured(of_backward, "backward", true, backward));
         back.cost = gather_accounts(comm, of_backward);
     }
     back.dq = collect(comm, tensor_view<const T>(gradients.dq.view()), where, &placement::queries, how.order);
     back.dk = collect(comm, tensor_view<const T>(gradients.dk.view()), where, &placement::keys, how.order);
     back.dv = collect(comm, tensor_view<const T>(gradients.dv.view()), where, &placement::keys, how.order);
     back.dsinks = std::move(gradients.dsinks), back.dslopes = std::move(gradients.dslopes);
+    keep_trace();
     return run;
 }
 

@@ -29,13 +29,14 @@ struct attention_settings {
     format order = format::bshd; ///< of Q, K, V, OUT, DOUT and the gradients
     int threads_per_rank = 1;
     saving save = saving::resend;
+    bool trace = false; ///< write down what each rank does when
 };
 
 /// The command `attend Q K V -o OUT`, and `verify` and `compare`, which are like it.
 struct attention_command {
     enum class kind { attend, verify, compare } what = kind::attend;
     std::string q, k, v;
-    std::optional<std::string> out, lse, json;
+    std::optional<std::string> out, lse, json, trace;
     std::vector<strategy_name> strategies; ///< one; of compare, those asked for, or none: all that apply
     std::optional<int> ranks;
     std::optional<std::string> dout, dlse, grads; ///< of backward: files, and the directory of gradients
