@@ -63,13 +63,13 @@ std::vector<process> processes_of(const nlohmann::json& trace) {
             one.end += e["dur"].get<double>();
             p.on_row[e["tid"]].push_back(one);
         } else if (phase == "b") {
-            CHECK(ids.insert(e["id"]).second);
-            open[e["id"]] = {e["pid"], one};
+            CHECK(ids.insert(e["id2"]["local"]).second);
+            open[e["id2"]["local"]] = {e["pid"], one};
         } else {
             REQUIRE(phase == "e");
-            REQUIRE(open.count(e["id"]) == 1);
-            auto [pid, begun] = open[e["id"]];
-            open.erase(e["id"].get<std::string>());
+            REQUIRE(open.count(e["id2"]["local"]) == 1);
+            auto [pid, begun] = open[e["id2"]["local"]];
+            open.erase(e["id2"]["local"].get<std::string>());
             CHECK(pid == e["pid"]);
             CHECK((begun.name == name && begun.category == one.category && begun.begin <= at));
             begun.end = at;

@@ -20,7 +20,8 @@ using json = nlohmann::ordered_json;
 using category = timeline::category;
 
 /// Rows of a rank. Spans of one row nest or do not overlap; exchanges do, and are asynchronous events, which have none.
-enum row { passes = 1, kernel, waiting };
+/// Viewers call the row whose number is that of its process the main one: these are above any rank's.
+enum row { passes = 10001, kernel, waiting };
 
 [[nodiscard]] std::string rank_name(std::span<const run_trace> runs, const run_trace& run, std::size_t rank) {
     return runs.size() > 1 ? fmt::format("{}: rank {}", run.strategy, rank) : fmt::format("rank {}", rank);
@@ -70,7 +71,7 @@ private:
             return json{{"ph", phase},
                         {"cat", "exchange"},
                         {"name", s.name.text()},
-                        {"id", id},
+                        {"id2", {{"local", id}}}, // local: viewers show it with its rank
                         {"pid", process_},
                         {"tid", static_cast<int>(row::waiting)},
                         {"ts", microseconds(when - zero_)}};
@@ -141,7 +142,7 @@ std::string trace_json(std::span<const run_trace> runs) {
         doubt = std::max(doubt, microseconds(run.clock_doubt));
         for (std::size_t r = 0; r < run.of_ranks.size(); ++r) {
             const std::string name = rank_name(runs, run, r);
-            all.rank(++process, name, run.of_ranks[r], zero);
+            all.rank(process++, name, run.of_ranks[r], zero);
             const time_shares s = shares_of(run.of_ranks[r]);
             ranks.push_back({{"name", name},
                              {"strategy", run.strategy},
