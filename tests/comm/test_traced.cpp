@@ -114,8 +114,10 @@ std::string trouble_of(C world, std::size_t which) {
     attention plain{world, plain_one, layout, any_score(causal{}), any_kernel(flash{})};
     attention attend{comm_type(metered<C>(world, counts), times), traced_one, layout, any_score(causal{}),
                      any_kernel(traced_kernel(flash{}, times))};
-    const auto expected = plain.forward(q, k, v), have = attend.forward(q, k, v);
-    const auto expected_back = plain.backward(dout, expected), have_back = attend.backward(dout, have);
+    const auto expected = plain.forward(q, k, v);
+    const auto have = attend.forward(q, k, v);
+    const auto expected_back = plain.backward(dout, expected);
+    const auto have_back = attend.backward(dout, have);
 
     std::string text = trouble_with(*times, *counts, world.rank(), world.size());
     if (!same_bits(expected.out, have.out)) text += "other bits of the output\n";
