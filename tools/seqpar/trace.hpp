@@ -7,7 +7,7 @@
 #include <seqpar/core/time_shares.hpp>
 #include <seqpar/core/timeline.hpp>
 
-#include <array>
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <span>
