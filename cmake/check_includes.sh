@@ -79,7 +79,7 @@ BEGIN {
         fail("<" header "> belongs to include/seqpar/comm/mpi.hpp alone")
     if (header ~ /^(xtensor|xtl|xtensor-[a-z]+)\// && !may("^include/seqpar/backend/xtensor\\.hpp$") && in_library)
         fail("<" header "> belongs to include/seqpar/backend/xtensor.hpp alone")
-    if (header ~ /^(CLI|fmt|nlohmann)\// && !may("^(tools|tests)/"))
+    if (header ~ /^(CLI|fmt|nlohmann)\// && !may("^(tools|tests)/") && !(header ~ /^nlohmann\// && may("^bench/worker")))
         fail("<" header "> belongs to tools/ and tests/ alone")
     if (header ~ /^Random123\// && !may("^include/seqpar/score/dropout\\.hpp$"))
         fail("<" header "> belongs to include/seqpar/score/dropout.hpp alone")

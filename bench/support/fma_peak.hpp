@@ -4,8 +4,9 @@
 
 #include <seqpar/kernel/flash/engine.hpp>
 
+#include <time.h>
+
 #include <algorithm>
-#include <ctime>
 
 namespace bench {
 
@@ -62,10 +63,15 @@ template <class A>
 #endif
     const double lanes = static_cast<double>(seqpar::flash_detail::engine_for<A>(set, true).lanes);
     volatile A half = static_cast<A>(0.5);
+    const auto now = [] { // of this thread on the processor: other programs and threads do not count
+        timespec t{};
+        ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+    };
     const auto seconds = [&](long rounds) {
-        const std::clock_t begin = std::clock(); // of the processor: other programs do not count
+        const double begin = now();
         run(rounds, half, out);
-        return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+        return now() - begin;
     };
     long rounds = 1000;
     while (seconds(rounds) < 10e-3) rounds *= 2;

@@ -1,11 +1,11 @@
 #include "comparison.hpp"
+#include "processor.hpp"
 #include "units.hpp"
 
 #include <seqpar/version.hpp>
 
 #include <nlohmann/json.hpp>
 
-#include <fstream>
 #include <string>
 #include <thread>
 
@@ -13,14 +13,6 @@ namespace seqpar::tool {
 namespace {
 
 using nlohmann::ordered_json;
-
-[[nodiscard]] std::string processor() {
-    std::ifstream info("/proc/cpuinfo");
-    for (std::string line; std::getline(info, line);)
-        if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos)
-            return line.substr(line.find(": ") + 2);
-    return "unknown";
-}
 
 [[nodiscard]] ordered_json of(const accounts& cost, std::size_t plan::cost::*what) {
     const accounts::summary counted = cost.of(&account::counted, what), predicted = cost.of(&account::predicted, what);
@@ -89,7 +81,7 @@ using nlohmann::ordered_json;
 std::string comparison::json() const {
     ordered_json all;
     all["seqpar"] = version_string;
-    all["machine"] = {{"processor", processor()}, {"hardware_threads", std::thread::hardware_concurrency()}};
+    all["machine"] = {{"processor", processor_name()}, {"hardware_threads", std::thread::hardware_concurrency()}};
     all["shape"] = {{"batch", shape.batch},     {"queries", shape.queries},   {"keys", shape.keys},
                     {"heads", shape.heads},     {"kv_heads", shape.kv_heads}, {"head_dim", shape.dim},
                     {"head_dim_v", shape.dim_v}};

@@ -1,0 +1,153 @@
+#pragma once
+
+#include "problem.hpp"
+#include "work.hpp"
+
+#include "bench/support/fma_peak.hpp"
+#include "bench/support/read_bandwidth.hpp"
+#include "tools/seqpar/processor.hpp"
+
+#include <seqpar/version.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace bench {
+
+/// make.operator()<T>() for the element type of that name.
+template <class F>
+auto with_type(const std::string& name, const F& make) {
+    if (name == "float") return make.template operator()<float>();
+    if (name == "double") return make.template operator()<double>();
+    if (name == "bfloat16") return make.template operator()<seqpar::bfloat16>();
+    throw seqpar::refusal("type '" + name + "' is unknown: allowed are float, double, bfloat16");
+}
+
+[[nodiscard]] inline seqpar::instruction_set instruction_set_named(const std::string& name) {
+    using seqpar::instruction_set;
+    for (const auto set : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
+        if (to_string(set) == name && is_supported(set)) return set;
+    throw seqpar::refusal("instruction_set '" + name + "' is unknown, or this processor lacks it");
+}
+
+/// The multiply-add peak of so many cores at once, in flop/s.
+template <class A>
+[[nodiscard]] double peak_of_cores(seqpar::instruction_set set, int threads) {
+    std::vector<double> each(static_cast<std::size_t>(threads));
+    {
+        std::vector<std::jthread> others;
+        for (std::size_t t = 1; t < each.size(); ++t)
+            others.emplace_back([&each, set, t] { each[t] = fma_peak<A>(set); });
+        each[0] = fma_peak<A>(set);
+    }
+    double sum = 0;
+    for (const double one : each) sum += one;
+    return sum;
+}
+
+/// Requests and their answers, one JSON object each. Make(request) gives the work.
+///
+///     {"do": "describe"}                      {"processor", "cores", "seqpar", "instruction_set", ...}
+///     {"do": "peak", "type", "threads"}       {"flops"}: of multiply-adds, a second; "instruction_set": of another one
+///     {"do": "bandwidth", "threads"}          {"bytes"}: read, a second
+///     {"do": "prepare", "as", ...}            {"flops", "bytes"}: of useful work; `request` says what it takes
+///     {"do": "run", "as", "times"}            {"seconds"}: of each of the repetitions, default 1
+///     {"do": "write", "as", "to"}             {}
+///     {"do": "forget"}                        {}: all that was prepared
+///
+/// "as" names what is prepared, default "work". What goes wrong is {"error"}.
+template <class Make>
+class answers {
+public:
+    explicit answers(Make make) : make_(std::move(make)) {}
+
+    [[nodiscard]] nlohmann::json operator()(const std::string& line) {
+        try {
+            return answer(nlohmann::json::parse(line));
+        } catch (const std::exception& why) {
+            return {{"error", why.what()}};
+        }
+    }
+
+private:
+    using json = nlohmann::json;
+
+    [[nodiscard]] json answer(const json& asked) {
+        const std::string what = asked.at("do"), as = asked.value("as", "work");
+        const int threads = asked.value("threads", 1);
+        if (what == "describe") return description();
+        if (what == "peak") {
+            const std::string name = asked.value("instruction_set", std::string());
+            const auto set = name.empty() ? seqpar::best_instruction_set() : instruction_set_named(name);
+            return {{"flops", asked.value("type", "float") == "double" ? peak_of_cores<double>(set, threads)
+                                                                       : peak_of_cores<float>(set, threads)}};
+        }
+        if (what == "bandwidth") {
+            if (!bandwidth_) bandwidth_.emplace();
+            return {{"bytes", (*bandwidth_)(threads)}};
+        }
+        if (what == "prepare") {
+            const request r = request::parse(asked);
+            const useful_work useful = useful_work::of(r);
+            works_.erase(as);
+            works_[as] = make_(r);
+            return {{"flops", useful.flops}, {"bytes", useful.bytes}};
+        }
+        if (what == "run") {
+            const int times = asked.value("times", 1);
+            if (times < 1) throw seqpar::refusal("run: times is to be at least 1");
+            return {{"seconds", prepared(as).run(times) / times}};
+        }
+        if (what == "write") {
+            prepared(as).write(asked.at("to"));
+            return json::object();
+        }
+        if (what == "forget") {
+            works_.clear();
+            return json::object();
+        }
+        throw seqpar::refusal("'" + what +
+                              "' is unknown: allowed are describe, peak, bandwidth, prepare, run, write, "
+                              "forget");
+    }
+
+    [[nodiscard]] work& prepared(const std::string& as) {
+        const auto found = works_.find(as);
+        if (found == works_.end()) throw seqpar::refusal("nothing is prepared as '" + as + "'");
+        return *found->second;
+    }
+
+    [[nodiscard]] static json description() {
+        bool bfloat16_products = false;
+#if defined(__x86_64__) || defined(__i386__)
+        bfloat16_products = __builtin_cpu_supports("avx512bf16");
+#endif
+        return {{"processor", seqpar::tool::processor_name()},
+                {"cores", std::thread::hardware_concurrency()},
+                {"instruction_set", to_string(seqpar::best_instruction_set())},
+                {"bfloat16_products", bfloat16_products},
+                {"last_cache", last_cache_bytes()},
+                {"seqpar", seqpar::version_string},
+                {"compiler", compiler()}};
+    }
+    [[nodiscard]] static std::string compiler() {
+#ifdef __clang__
+        return __VERSION__;
+#else
+        return std::string("g++ ") + __VERSION__;
+#endif
+    }
+
+    Make make_;
+    std::map<std::string, std::unique_ptr<work>> works_;
+    std::optional<read_bandwidth> bandwidth_; // made when it is first asked for: it is large
+};
+
+} // namespace bench
