@@ -1,0 +1,172 @@
+"""./dev bench --peers: our rates against the machine's limits and against PyTorch and DeepSpeed, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+
+import line_process
+import measure
+import report
+import rows
+
+HERE = pathlib.Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
+
+# OpenMPI refuses root and more ranks than cores unless told; one host needs no network.
+MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "OMPI_MCA_btl": "self,vader",
+    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+}
+DISTRIBUTED = {"GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev bench --peers", description=__doc__)
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--rows", default="", metavar="REGEX", help="only rows whose work it is found in")
+    parser.add_argument("--rounds", type=int, default=5, metavar="R", help="turns of limit, ours and peer (default 5)")
+    parser.add_argument("--no-distributed", action="store_true", help="without the strategies")
+    parser.add_argument("--programs", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error(f"--rounds {given.rounds}: allowed is 1 or more")
+    try:
+        re.compile(given.rows)
+    except re.error as why:
+        parser.error(f"--rows '{given.rows}' is no regular expression: {why}")
+    return given
+
+
+class Programs:
+    """The programs that take part, each started when it is first asked for. One that fails to start is not tried again."""
+
+    def __init__(self, programs: pathlib.Path, logs: pathlib.Path, cores: int):
+        self._programs, self._logs, self._cores = programs, logs, cores
+        self._running: dict[str, line_process.LineProcess | line_process.Trouble] = {}
+
+    def __getitem__(self, name: str) -> line_process.LineProcess:
+        if name not in self._running:
+            command, environment = self._command(name)
+            process = None
+            try:
+                process = line_process.LineProcess(name, command, self._logs / f"{name}.log", environment)
+                process.title = process.ask(do="describe").get("name", name)
+                self._running[name] = process
+            except (line_process.Trouble, OSError) as why:
+                if process is not None:
+                    process.close()
+                self._running[name] = why if isinstance(why, line_process.Trouble) else line_process.Trouble(f"{name}: {why}")
+        found = self._running[name]
+        if isinstance(found, line_process.Trouble):
+            raise found
+        return found
+
+    def titles(self) -> list[str]:
+        return [p.title for p in self._running.values() if isinstance(p, line_process.LineProcess) and p.title != p.name]
+
+    def close(self) -> None:
+        for process in self._running.values():
+            if isinstance(process, line_process.LineProcess):
+                process.close()
+
+    def _command(self, name: str) -> tuple[list[str], dict[str, str]]:
+        if name == "worker":
+            return [str(self._programs / "bench_worker")], {}
+        if name == "worker_mpi":
+            return ["mpirun", "-n", str(self._cores), str(self._programs / "bench_worker_mpi")], MPI
+        if name == "sdpa":
+            return [sys.executable, str(HERE / "sdpa.py")], {}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(self._cores), "--master-addr",
+                "127.0.0.1", "--master-port", str(port), str(HERE / "distributed.py"), name], DISTRIBUTED
+
+
+def measure_rows(table: list[rows.Row], programs: Programs, rounds: int, scratch: pathlib.Path) -> list[measure.Measured]:
+    done = []
+    printed = report.Table(table)
+    kernel = programs["worker"]
+    for row in table:
+        peer, notes = None, []
+        try:
+            ours = programs["worker_mpi"] if row.on_mpi else kernel
+            if row.peer is not None:
+                try:
+                    peer = programs[row.peer]
+                except line_process.Trouble as why:
+                    notes.append(str(why))
+            m = measure.measure(row, ours, kernel, peer, rounds, scratch)
+        except line_process.Trouble as why:  # ours: the row is lost, the others are not
+            m = measure.Measured(row, 1, agrees=False)
+            notes.append(str(why))
+        m.notes[:0] = notes
+        done.append(m)
+        printed.add(m)
+    return done
+
+
+def describe(worker: line_process.LineProcess) -> tuple[dict, rows.Machine]:
+    machine = worker.ask(do="describe")
+    machine["flops"] = worker.ask(do="peak", type="float")["flops"]
+    machine["bytes"] = worker.ask(do="bandwidth")["bytes"]
+    units = 1
+    if machine["instruction_set"] == "avx512":
+        # Two 512-bit units do twice what AVX2 does; one does the same by halves.
+        units += machine["flops"] > 1.5 * worker.ask(do="peak", type="float", instruction_set="avx2")["flops"]
+    machine["fma_units"] = units
+    return machine, rows.Machine(machine["cores"], machine["last_cache"], machine["bfloat16_products"], units == 2)
+
+
+def main() -> int:
+    given = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does: by way of every finally
+    given.output.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix="scratch-", dir=given.output))
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        programs = Programs(given.programs, given.output, os.cpu_count() or 1)
+        stack.callback(programs.close)
+        machine, shape = describe(programs["worker"])
+        table = [row for row in rows.table(shape)
+                 if re.search(given.rows, row.work) and not (given.no_distributed and row.is_distributed)]
+        if not table:
+            print(f"--rows '{given.rows}' is found in no row", file=sys.stderr)
+            return 2
+        measured = measure_rows(table, programs, given.rounds, scratch)
+        machine["peers"] = programs.titles()
+    machine["date"] = datetime.date.today().isoformat()
+    machine["rounds"] = given.rounds
+
+    print(f"\n{report.machine_text(machine)}\n{sum(m.met for m in measured)} of {len(measured)} rows met")
+    for path in filter(None, (given.output / "peers.json", given.json)):
+        path.write_text(report.as_json(machine, measured))
+    pictures = [given.output / "performance.svg"]
+    if len(table) == len(rows.table(shape)):  # the whole table is worth keeping
+        report.write_markdown(DOCS / "performance.md", machine, measured)
+        pictures.append(DOCS / "performance.svg")
+    for path in pictures:
+        report.plot(path, machine, measured)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
