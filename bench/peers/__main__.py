@@ -31,6 +31,7 @@ MPI = {
     "OMPI_MCA_btl": "self,vader",
     "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
 }
+# Gloo over the loop, one thread a rank. (DeepSpeed compiles its exchange through shared memory, once.)
 DISTRIBUTED = {"GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
 
 
@@ -41,6 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, metavar="R", help="turns of limit, ours and peer (default 5)")
     parser.add_argument("--no-distributed", action="store_true", help="without the strategies")
     parser.add_argument("--programs", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--from", dest="caller", type=pathlib.Path, default=pathlib.Path(), help=argparse.SUPPRESS)
     parser.add_argument("--output", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.rounds < 1:
@@ -95,7 +97,8 @@ class Programs:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(self._cores), "--master-addr",
-                "127.0.0.1", "--master-port", str(port), str(HERE / "distributed.py"), name], DISTRIBUTED
+                "127.0.0.1", "--master-port", str(port), str(HERE / "distributed.py"), name], {
+                    **DISTRIBUTED, "TORCH_EXTENSIONS_DIR": str(self._logs.resolve() / "extensions")}
 
 
 def measure_rows(table: list[rows.Row], programs: Programs, rounds: int, scratch: pathlib.Path) -> list[measure.Measured]:
@@ -135,8 +138,14 @@ def describe(worker: line_process.LineProcess) -> tuple[dict, rows.Machine]:
 
 def main() -> int:
     given = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does: by way of every finally
+    for number in (signal.SIGINT, signal.SIGTERM):  # end by way of every finally; a shell's background job ignores SIGINT
+        signal.signal(number, lambda n, _: sys.exit(128 + n))
     given.output.mkdir(parents=True, exist_ok=True)
+    if given.json and not (given.caller / given.json).parent.is_dir():  # found out now, not after 15 minutes
+        print(f"--json {given.json}: there is no such directory", file=sys.stderr)
+        return 2
+    for left in given.output.glob("scratch-*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with contextlib.ExitStack() as stack:
         scratch = pathlib.Path(tempfile.mkdtemp(prefix="scratch-", dir=given.output))
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -154,7 +163,7 @@ def main() -> int:
     machine["rounds"] = given.rounds
 
     print(f"\n{report.machine_text(machine)}\n{sum(m.met for m in measured)} of {len(measured)} rows met")
-    for path in filter(None, (given.output / "peers.json", given.json)):
+    for path in [given.output / "peers.json"] + ([given.caller / given.json] if given.json else []):
         path.write_text(report.as_json(machine, measured))
     pictures = [given.output / "performance.svg"]
     if len(table) == len(rows.table(shape)):  # the whole table is worth keeping
@@ -166,7 +175,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())
