@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench --peers", description=__doc__)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--rows", default="", metavar="REGEX", help="only rows whose work it is found in")
-    parser.add_argument("--rounds", type=int, default=5, metavar="R", help="turns of limit, ours and peer (default 5)")
+    parser.add_argument("--rounds", type=int, default=7, metavar="R", help="turns of limit, ours and peer (default 7)")
     parser.add_argument("--no-distributed", action="store_true", help="without the strategies")
     parser.add_argument("--programs", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--from", dest="caller", type=pathlib.Path, default=pathlib.Path(), help=argparse.SUPPRESS)

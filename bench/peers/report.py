@@ -93,17 +93,18 @@ def plot(path: pathlib.Path, machine: dict, measured: list[Measured]) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "seqpar"  # the same data, the same file
+    matplotlib.rcParams.update({"svg.hashsalt": "seqpar", "svg.fonttype": "none"})  # the same data, the same small file
     from matplotlib import pyplot
 
-    ours, theirs, target = "#1f6f8b", "#e08e45", "#222222"
+    ours, theirs, target = "#56a8c7", "#e08e45", "#222222"
     height = 0.24 * len(measured)
     figure, axes = pyplot.subplot_mosaic([["roof", "roof"], ["fraction", "ratio"]], figsize=(13, 5 + height),
                                          height_ratios=[5, max(height, 1)], layout="constrained")
     roof, fraction, ratio = axes["roof"], axes["fraction"], axes["ratio"]
 
     peak, bandwidth = machine["flops"] / 1e9, machine["bytes"] / 1e9
-    single = [m for m in measured if m.row.request["threads"] == 1 and not m.row.is_distributed]
+    single = [m for m in measured if m.row.request["threads"] == 1 and not m.row.is_distributed and
+              m.row.request["type"] != "double"]
     lowest = min([peak / bandwidth / 4] + [m.intensity / 2 for m in single])
     highest = max([peak / bandwidth * 100] + [m.intensity * 2 for m in single])
     roof.plot([lowest, peak / bandwidth, highest], [lowest * bandwidth, peak, peak], color=target, linewidth=1.5,
@@ -118,23 +119,25 @@ def plot(path: pathlib.Path, machine: dict, measured: list[Measured]) -> None:
     roof.legend(loc="lower right")
     roof.grid(which="both", alpha=0.2)
 
-    places = range(len(measured))
-    fraction.barh(places, [m.fraction for m in measured], color=ours, height=0.7)
-    ratio.barh(places, [m.ratio or 0 for m in measured], color=theirs, height=0.7)
-    for axis, wanted in ((fraction, lambda m: m.row.fraction_target), (ratio, lambda m: m.row.ratio_target)):
-        for place, m in enumerate(measured):
-            if wanted(m) is not None:
-                axis.plot([wanted(m)] * 2, [place - 0.45, place + 0.45], color=target, linewidth=1.5)
-        axis.set_ylim(len(measured) - 0.4, -0.6)
+    def bars(axis, color, values, targets, texts):
+        for place, (value, wanted, text) in enumerate(zip(values, targets, texts)):
+            missed = wanted is not None and (value is None or value < wanted)
+            axis.barh(place, value or 0, color=color, height=0.7, alpha=0.45 if missed else 1)
+            axis.text(0.01, place, text, va="center", fontsize=7, transform=axis.get_yaxis_transform())
+            if wanted is not None:
+                axis.plot([wanted] * 2, [place - 0.45, place + 0.45], color=target, linewidth=1.5)
+        axis.set_xlim(0, 1.05 * max([x for x in values + targets if x is not None] + [1]))
+        axis.set_ylim(len(values) - 0.4, -0.6)
         axis.grid(axis="x", alpha=0.2)
-    for place, m in enumerate(measured):
-        fraction.text(m.fraction, place, f" {m.fraction:.2f}", va="center", fontsize=7)
-        ratio.text(m.ratio or 0, place, f" {m.ratio:.2f} x {short(m.peer)}" if m.ratio else " no peer", va="center", fontsize=7)
+
+    places = range(len(measured))
+    bars(fraction, ours, [m.fraction for m in measured], [m.row.fraction_target for m in measured],
+         [f"{m.fraction:.2f}" for m in measured])
+    bars(ratio, theirs, [m.ratio for m in measured], [m.row.ratio_target for m in measured],
+         [f"{m.ratio:.2f} x {short(m.peer)}" if m.ratio else "no peer" for m in measured])
     fraction.set_yticks(places, [f"{m.row.work}  [{m.row.limit_is}]" for m in measured], fontsize=7)
     ratio.set_yticks(places, [""] * len(measured))
-    fraction.set_xlim(0, 1.15 * max(m.fraction for m in measured))
-    ratio.set_xlim(0, 1.25 * max([m.ratio or 0 for m in measured] + [1]))
-    fraction.set_title("share of the limit (line: target)")
-    ratio.set_title("times the peer's rate (line: target)")
+    fraction.set_title("of the limit (line: target; pale: missed)", fontsize=10)
+    ratio.set_title("times the peer (line: target; pale: missed)", fontsize=10)
     figure.suptitle(machine_text(machine), fontsize=8)
     figure.savefig(path, metadata={"Date": None})
