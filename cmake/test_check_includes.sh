@@ -33,6 +33,7 @@ clean_tree() {
     plant tests/mpi/test_ring.cpp '#include <seqpar/comm/mpi.hpp>' '#include "support/catch.hpp"'
     plant tests/support/catch.hpp '#include <catch2/catch.hpp>'
     plant bench/bench_kernel.cpp '#include <benchmark/benchmark.h>'
+    plant bench/worker/answers.hpp '#include <nlohmann/json.hpp>'
 }
 
 expect() { # <words of the message> <file> <line>...
@@ -75,6 +76,8 @@ expect 'comm/mpi.hpp alone' include/seqpar/comm/raw.hpp '#include <boost/mpi.hpp
 expect 'backend/xtensor.hpp alone' include/seqpar/core/xt.hpp '#include <xtensor/xarray.hpp>'
 expect 'backend/xtensor.hpp alone' include/seqpar/core/xt.hpp '#include <xtl/xspan.hpp>'
 expect 'tools/ and tests/ alone' include/seqpar/core/print.hpp '#include <fmt/format.h>'
+expect 'tools/ and tests/ alone' bench/bench_more.cpp '#include <nlohmann/json.hpp>'
+expect 'tools/ and tests/ alone' bench/worker/more.hpp '#include <fmt/format.h>'
 expect 'tools/ and tests/ alone' examples/first.cpp '#include <nlohmann/json.hpp>'
 expect 'tools/ and tests/ alone' bench/bench_cli.cpp '#include <CLI/CLI.hpp>'
 expect 'score/dropout.hpp alone' include/seqpar/score/random.hpp '#include <Random123/philox.h>'
