@@ -114,7 +114,12 @@ private:
                 for (const group& g : groups) f(g, n, tiles_of(g)), n += tiles_of(g);
             };
             const auto packed = [&](std::size_t r, index_t begin, index_t end, const group& g, bool all_seen,
-                                    data_to_come& ahead) { return pack(r, begin, end, b, g, all_seen, worker, ahead); };
+                                    data_to_come& ahead) {
+                const bool last = &g == &groups.back();
+                ahead = coming(r, last ? end : begin, last ? end + layout_.step() : end, b,
+                               last ? groups.front() : *(&g + 1));
+                return pack(r, begin, end, b, g, all_seen, worker, ahead);
+            };
             fold_pieces(b, plan_.pieces_of(chunk), tiles, worker, each_group, packed);
         });
         if (chunks > 1) how_.executor.run(batch * q_.view.shape().seq, [&](index_t row, int) { merge_chunks(row); });
@@ -124,7 +129,13 @@ private:
         return {p.k, p.v, p.tainted, p.base, layout_.columns()};
     }
 
-    /// A worker's own panels [begin, end) of run r, and what comes after them; where all is seen, values that can be are
+    /// What panels [begin, end) of run r are made of, as far as there are such panels.
+    [[nodiscard]] data_to_come coming(std::size_t r, index_t begin, index_t end, index_t b, const group& g) const {
+        end = std::min(end, plan_.first_panel(r + 1) - plan_.first_panel(r));
+        return begin < end ? packer_.to_come(r, begin, end, b, g.kv_head) : data_to_come{};
+    }
+
+    /// A worker's own panels [begin, end) of run r, asking for what is to come; where all is seen, values that can be are
     /// read where they lie.
     [[nodiscard]] packed_keys<A> pack(std::size_t r, index_t begin, index_t end, index_t b, const group& g,
                                       bool all_seen, int worker, data_to_come& ahead) const {
@@ -133,9 +144,6 @@ private:
         packed_keys<A> packed = read(to);
         const A* const values = all_seen ? packer_.values(r, begin, end, b, g.kv_head, packed.v_step) : nullptr;
         if (values != nullptr) packed.v = values;
-        const index_t panels = plan_.first_panel(r + 1) - plan_.first_panel(r),
-                      next = std::min(end + end - begin, panels);
-        if (end < next) ahead = packer_.to_come(r, end, next, b, g.kv_head);
         for (index_t p = begin; p < end; ++p) packer_.pack(r, p, b, g.kv_head, to, values == nullptr, ahead);
         return packed;
     }

@@ -62,8 +62,7 @@ public:
             const index_t items = q.batch * chunks_,
                           shares = workers == 1 ? 1 : (4 * index_t{workers} + items - 1) / items;
             states_ = all_tiles;
-            tiles_at_once_ =
-                std::max(index_t{1}, std::min(fit(tile_bytes + 2 * block_keys * key_bytes), all_tiles / shares));
+            tiles_at_once_ = std::max(index_t{1}, std::min(fit(tile_bytes), all_tiles / shares));
         } else {
             const index_t share = rows / kv_heads / tile_rows / (4 * index_t{workers});
             states_ = keys <= fit(key_bytes) ? 1 : std::clamp(share, index_t{1}, most_tiles);
