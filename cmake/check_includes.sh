@@ -35,6 +35,7 @@ BEGIN {
     level["attention"] = 5; level["attention.hpp"] = 6; level["decode"] = 6; level["decode.hpp"] = 7; level["verify"] = 7; level["verify.hpp"] = 8; level["seqpar.hpp"] = 9
     optional["seqpar/comm/mpi.hpp"]; optional["seqpar/comm/simgrid.hpp"]
     optional["seqpar/backend/xtensor.hpp"]; optional["seqpar/score/dropout.hpp"]
+    optional["seqpar/core/openmp_executor.hpp"]
     for (i = 1; i < ARGC; ++i) exists[ARGV[i]]
 }
 
@@ -83,6 +84,8 @@ BEGIN {
         fail("<" header "> belongs to tools/ and tests/ alone")
     if (header ~ /^Random123\// && !may("^include/seqpar/score/dropout\\.hpp$"))
         fail("<" header "> belongs to include/seqpar/score/dropout.hpp alone")
+    if (header ~ /^omp\.h$/ && !may("^include/seqpar/core/openmp_executor\\.hpp$"))
+        fail("<" header "> belongs to include/seqpar/core/openmp_executor.hpp alone")
     if (header ~ /^(simgrid|xbt)\// && !may("^include/seqpar/comm/simgrid\\.hpp$"))
         fail("<" header "> belongs to include/seqpar/comm/simgrid.hpp alone")
     if (header ~ /^(([a-z]*mm|x86|x86gpr|arm_neon|arm_sve|avx.*)intrin|arm_neon|arm_sve|immintrin|cpuid)\.h$/ && !may("^include/seqpar/kernel/flash/"))

@@ -19,7 +19,7 @@ target_sources(
 
 # The optional parts are made by the same file that an installed package uses.
 include("${CMAKE_CURRENT_LIST_DIR}/seqpar_components.cmake")
-foreach(component IN ITEMS xtensor mpi random123)
+foreach(component IN LISTS seqpar_optional_components)
     seqpar_component(${component})
     if(NOT seqpar_${component}_FOUND AND PROJECT_IS_TOP_LEVEL)
         message(STATUS "seqpar: without seqpar::${component}: ${seqpar_${component}_missing}")

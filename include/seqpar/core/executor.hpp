@@ -30,6 +30,19 @@ concept executor = std::copyable<E> && requires(const E& e, index_t count, task 
     e.run(count, work);
 };
 
+/// Cores that this process may use, at least 1.
+[[nodiscard]] inline int cores_here() noexcept {
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+/// Threads for each of so many ranks that share this machine's cores: as many as leave no core with two, at least 1.
+///
+///     attention attend{world, ring{}, thread_pool(threads_per_rank(world.size()))};
+[[nodiscard]] inline int threads_per_rank(int ranks_here) {
+    if (ranks_here < 1) throw refusal(detail::concat("threads for ", ranks_here, " ranks: there must be 1 or more"));
+    return std::max(1, cores_here() / ranks_here);
+}
+
 /// Everything on the calling thread.
 struct inline_executor {
     [[nodiscard]] int workers() const noexcept { return 1; }
