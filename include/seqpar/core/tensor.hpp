@@ -152,10 +152,13 @@ template <class T>
 void clear(const tensor_view<T>& x) {
     if constexpr (real_element<T>) {
         const extents& e = x.shape();
+        const bool dense = x.step().dim == 1;
         for (index_t b = 0; b < e.batch; ++b)
             for (index_t s = 0; s < e.seq; ++s)
-                for (index_t h = 0; h < e.heads; ++h)
-                    for (index_t d = 0; d < e.dim; ++d) *x.at(b, s, h, d) = T{};
+                for (index_t h = 0; h < e.heads; ++h) {
+                    if (dense) std::fill_n(x.at(b, s, h), e.dim, T{});
+                    for (index_t d = 0; !dense && d < e.dim; ++d) *x.at(b, s, h, d) = T{};
+                }
     }
 }
 
