@@ -58,8 +58,7 @@ template <class A>
     long chains = 12;
 #if defined(__x86_64__) || defined(__i386__)
     if (set == seqpar::instruction_set::avx2) run = &avx2_peak::run<A>;
-    if (set == seqpar::instruction_set::avx512 || set == seqpar::instruction_set::avx512_bf16)
-        run = &avx512_peak::run<A>, chains = 24;
+    if (vectors_of(set) == seqpar::instruction_set::avx512) run = &avx512_peak::run<A>, chains = 24;
 #endif
     const double lanes = static_cast<double>(seqpar::flash_detail::engine_for<A>(set, true).lanes);
     volatile A half = static_cast<A>(0.5);

@@ -66,7 +66,7 @@ public:
     [[nodiscard]] double operator()(int threads) const {
         void (*run)(const float*, std::size_t, float*) = &read_baseline;
 #if defined(__x86_64__) || defined(__i386__)
-        const auto set = seqpar::best_instruction_set();
+        const auto set = vectors_of(seqpar::best_instruction_set());
         if (set == seqpar::instruction_set::avx2) run = &read_avx2;
         if (set == seqpar::instruction_set::avx512) run = &read_avx512;
 #endif

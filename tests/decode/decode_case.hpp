@@ -166,7 +166,8 @@ template <real_element T, class Kernel, communicator C>
         const decoded<T> result = attend.step(new_q, cache, asked);
         const plan::cost predicted = attend.predict(cache, c.heads, queries, asked);
         const auto same = [&](const char* what, auto have, auto want) {
-            if (std::cmp_not_equal(have, want)) trouble << what << " counted " << have << ", predicted " << want << '\n';
+            if (std::cmp_not_equal(have, want))
+                trouble << what << " counted " << have << ", predicted " << want << '\n';
         };
         same("bytes", counted->payload().bytes, predicted.bytes);
         same("messages", counted->payload().messages, predicted.messages);

@@ -263,9 +263,8 @@ private:
 /// The instruction sets that this processor has.
 [[nodiscard]] inline std::vector<instruction_set> targets() {
     std::vector<instruction_set> all;
-    for (const instruction_set set :
-         {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512, instruction_set::avx512_bf16})
-        if (is_supported(set)) all.push_back(set);
+    for (const instruction_set set : all_instruction_sets)
+        if (set != instruction_set::automatic && is_supported(set)) all.push_back(set);
     return all;
 }
 

@@ -75,8 +75,7 @@ private:
 };
 
 index_t lanes_of(instruction_set set) {
-    if (set == instruction_set::avx512 || set == instruction_set::avx512_bf16) return 16;
-    return set == instruction_set::avx2 ? 8 : 4;
+    return set == instruction_set::baseline ? 4 : set == instruction_set::avx2 ? 8 : 16;
 }
 
 template <class S>
@@ -386,9 +385,11 @@ TEST_CASE("workspace_bytes is the sum of its parts") {
             const auto keys = [&](index_t count) {
                 return padded(count * 33 * 4, 64) + padded(count * columns * 4, 64) + padded(count / width, 64);
             };
+            const index_t tile = flash_detail::caches().first >= 48 * 1024 ? 48 : 24;
             const auto tiles = [&](index_t count) { // and weights
-                return 24 * 96 * 4 + padded(count * 24 * q_columns * 4, 64) + padded(count * 24 * columns * 4, 64) +
-                       padded(count * 24 * lanes * 4, 64) + padded(count * 24 * 4, 64) +
+                return tile * 96 * 4 + padded(count * tile * q_columns * 4, 64) +
+                       padded(count * tile * columns * 4, 64) + padded(count * tile * lanes * 4, 64) +
+                       padded(count * tile * 4, 64) +
                        padded(count * index_t{sizeof(flash_detail::row_state<float>)}, 64);
             };
             const auto bytes = [&](const extents& q, const std::vector<positions>& rows) {

@@ -12,12 +12,29 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <vector>
 
 namespace seqpar::tool {
 namespace {
 
 constexpr std::array<std::string_view, 3> layouts{"contiguous", "zigzag", "striped"};
 constexpr std::array<std::string_view, 2> kernels{"flash", "reference"};
+
+/// "flash:avx2": its name, and the set that is forced.
+[[nodiscard]] flash flash_named(std::string_view name) {
+    const std::size_t colon = name.find(':');
+    if (colon == name.npos) return {};
+    std::vector<std::string_view> sets;
+    for (const instruction_set set : all_instruction_sets)
+        if (is_supported(set)) sets.push_back(to_string(set));
+    const std::string_view asked = name.substr(colon + 1);
+    static_cast<void>(choice("--kernel flash:", asked, sets));
+    return {*instruction_set_named(asked)};
+}
+
+[[nodiscard]] bool is_reference(std::string_view name) {
+    return choice("--kernel", name.starts_with("flash:") ? "flash" : name, kernels) == 1;
+}
 
 } // namespace
 
@@ -33,13 +50,13 @@ any_layout layout_named(std::string_view name) {
 }
 
 any_kernel kernel_named(std::string_view name) {
-    if (choice("--kernel", name, kernels) == 1) return reference{};
-    return flash{};
+    if (is_reference(name)) return reference{};
+    return flash_named(name);
 }
 
 std::string kernel_text(std::string_view name) {
-    if (choice("--kernel", name, kernels) == 1) return reference{}.name();
-    return fmt::format("{} ({})", flash{}.name(), to_string(best_instruction_set()));
+    if (is_reference(name)) return reference{}.name();
+    return fmt::format("flash ({})", to_string(flash_named(name).target()));
 }
 
 } // namespace seqpar::tool

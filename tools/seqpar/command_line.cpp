@@ -89,7 +89,8 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     c.add_option("--layout", to.layout,
                  "which rank holds which rows: contiguous, zigzag, striped (default: contiguous)")
         ->type_name("NAME");
-    c.add_option("--kernel", to.kernel, "flash, reference (default: flash)")->type_name("NAME");
+    c.add_option("--kernel", to.kernel, "flash, reference; flash:avx2 forces an instruction set (default: flash)")
+        ->type_name("NAME");
     c.add_flag("--causal", to.score.causal, "a query at position p sees the keys at positions <= p");
     c.add_option("--align", to.score.align,
                  "where query 0 stands: top-left (at key 0), bottom-right (at key Nk - Nq) "

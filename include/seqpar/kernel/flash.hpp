@@ -10,9 +10,12 @@
 #include <seqpar/kernel/flash/scratch.hpp>
 #include <seqpar/kernel/kernel.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace seqpar {
@@ -34,21 +37,26 @@ namespace seqpar {
 /// O(rows * visible keys * (head_dim of k + of v)) operations; memory: workspace_bytes.
 struct flash {
     /// Which code runs. A set that the processor lacks is refused.
-    instruction_set target = instruction_set::automatic;
+    instruction_set forced = instruction_set::automatic;
 
-    /// The set that runs: `target`, or the best there is.
-    [[nodiscard]] instruction_set resolved() const noexcept {
-        return target == instruction_set::automatic ? best_instruction_set() : target;
+    /// The set that runs: `forced`, or what the environment variable SEQPAR_INSTRUCTION_SET names, or the best there is.
+    [[nodiscard]] instruction_set target() const noexcept {
+        if (forced != instruction_set::automatic) return forced;
+        const instruction_set asked = instruction_set_named(asked_instruction_set()).value_or(forced);
+        return asked != instruction_set::automatic ? asked : best_instruction_set();
     }
 
-    /// Throws `refusal` if the processor lacks `target`.
+    /// Throws `refusal` if the set that is asked for is unknown, or one that the processor lacks.
     void check() const {
-        if (is_supported(target)) return;
+        const std::string_view asked = asked_instruction_set();
+        const bool known = forced != instruction_set::automatic || instruction_set_named(asked);
+        if (known && is_supported(target())) return;
         std::string allowed;
-        for (const instruction_set set :
-             {instruction_set::automatic, instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
+        for (const instruction_set set : all_instruction_sets)
             if (is_supported(set)) allowed.append(allowed.empty() ? "" : ", ").append(to_string(set));
-        throw refusal(detail::concat("flash: this processor does not have ", to_string(target), ": allowed are ",
+        if (!known)
+            throw refusal(detail::concat("SEQPAR_INSTRUCTION_SET '", asked, "' is unknown: allowed are ", allowed));
+        throw refusal(detail::concat("flash: this processor does not have ", to_string(target()), ": allowed are ",
                                      allowed, "; nearest is ", to_string(best_instruction_set())));
     }
 
@@ -58,26 +66,34 @@ struct flash {
                  partial<accumulator_t<T>>& into) const {
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), changes_values(s));
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), changes_values(s));
         const std::vector<positions> sources = rows_of<T>(keys);
         const flash_detail::panel_plan plan(sources, code.panel_keys);
-        const flash_detail::forward_scratch<T> layout(code, plan, q.view.shape(), keys.front().v.shape(),
-                                                      how.executor.workers());
-        const buffer scratch(layout.bytes(), how.memory);
+        const extents &q_shape = q.view.shape(), &v_shape = keys.front().v.shape();
+        const int workers = how.executor.workers();
+        const flash_detail::forward_scratch<T> layout(code, plan, q_shape, v_shape, workers);
+        const buffer scratch(workspace_bytes<T>(q_shape, v_shape, sources, workers), how.memory);
         if (layout.bytes() == 0 || !sees_anything(how, q.at.rows, plan.runs(), s)) return;
         flash_detail::forward_pass<T, S>(code, how, q, keys, s, into, plan, layout, scratch.data()).run();
     }
 
     /// Scratch of forward, to the byte: forward_scratch has the terms. With many rows: the keys and values of one head in
     /// the accumulation type, runs of the union padded to whole panels, and tiles of rows for each worker; no term grows
-    /// with the rows. It depends on the size of this processor's second-level cache.
+    /// with the rows. It depends on the sizes of this processor's caches. Of a set that multiplies bfloat16, the most that any
+    /// score takes.
     template <real_element T>
     [[nodiscard]] std::size_t workspace_bytes(const extents& q, const extents& v, std::span<const positions> keys,
                                               int workers) const {
         check();
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), true);
-        return flash_detail::forward_scratch<T>(code, flash_detail::panel_plan(keys, code.panel_keys), q, v, workers)
-            .bytes();
+        const auto bytes = [&](bool products_in_float) {
+            const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), products_in_float);
+            const flash_detail::panel_plan plan(keys, code.panel_keys);
+            return flash_detail::forward_scratch<T>(code, plan, q, v, workers).bytes();
+        };
+        if constexpr (std::is_same_v<T, bfloat16>)
+            return std::max(bytes(true), bytes(false));
+        else
+            return bytes(true);
     }
 
     /// As `kernel` says: five products for each pair of tiles that the score lets be seen, however many workers there
@@ -89,7 +105,7 @@ struct flash {
                   std::span<const key_gradients<accumulator_t<T>>> dkv) const {
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), true);
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), true);
         const std::vector<positions> sources = rows_of<T>(keys);
         const flash_detail::key_tiles tiles(sources);
         const flash_detail::gradient_scratch<T> layout(code, tiles, q.view.shape(), keys.front().v.shape(),
@@ -105,12 +121,12 @@ struct flash {
     [[nodiscard]] std::size_t backward_workspace_bytes(const extents& q, const extents& v,
                                                        std::span<const positions> keys, int workers) const {
         check();
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(resolved(), true);
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), true);
         return flash_detail::gradient_scratch<T>(code, flash_detail::key_tiles(keys), q, v, workers).bytes();
     }
 
     [[nodiscard]] std::string name() const {
-        return target == instruction_set::automatic ? "flash" : detail::concat("flash(", to_string(target), ')');
+        return forced == instruction_set::automatic ? "flash" : detail::concat("flash(", to_string(forced), ')');
     }
 
 private:

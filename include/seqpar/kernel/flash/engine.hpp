@@ -1,6 +1,8 @@
 #pragma once
 
+#include <seqpar/kernel/flash/cache_size.hpp>
 #include <seqpar/kernel/flash/fold.hpp>
+#include <seqpar/kernel/flash/fold_amx.hpp>
 #include <seqpar/kernel/flash/fold_pairs.hpp>
 #include <seqpar/kernel/flash/gradient.hpp>
 #include <seqpar/kernel/flash/instruction_set.hpp>
@@ -20,6 +22,8 @@ struct engine {
 
     index_t lanes;      ///< of a vector
     index_t panel_keys; ///< keys of a panel of k
+    index_t tile_rows;  ///< rows of a tile of forward
+    index_t weights;    ///< elements of its scratch for scores and weights
     void (*fold)(const tile<A>&, const stretch<A>&);
     void (*fold_few)(const tile<A>&, const stretch<A>&);     ///< the same for few rows
     void (*fold_changed)(const tile<A>&, const stretch<A>&); ///< where the score changes values
@@ -27,6 +31,7 @@ struct engine {
     void (*key_gradients_changed)(const gradient_tile<A>&);
     void (*row_gradients)(const gradient_tile<A>&); ///< then dq
     index_t packing; ///< elements of q, k and v that lie side by side in sizeof(A) bytes: 1 in A, or 2 in bfloat16
+    index_t k_step;  ///< a panel of k has zeros up to a multiple of so many dims
     /// count elements times factor, then zeros; tells whether all are finite
     bool (*copy_row)(const T* from, index_t step, index_t count, A factor, A* to, index_t columns);
     /// the same of a row of q, as forward wants it
@@ -39,24 +44,35 @@ struct engine {
     void (*blend_row)(A* to, A mine, const A* other, A theirs, index_t count); ///< to = to * mine + other * theirs
 
     [[nodiscard]] index_t keys_of_panel(index_t dim) const noexcept {
-        return panel_keys * ((dim + packing - 1) / packing);
+        return panel_keys * ((dim + k_step - 1) / k_step * k_step / packing);
     }
-    [[nodiscard]] index_t values_of_panel(index_t columns) const noexcept { return panel_keys / packing * columns; }
+    /// From a key's values to the next one's. Steps of whole powers of two would crowd into a few sets of the first cache.
+    [[nodiscard]] index_t value_step(index_t columns) const noexcept {
+        constexpr index_t crowd = 512 / static_cast<index_t>(sizeof(A));
+        return columns % crowd == 0 ? columns + lanes : columns;
+    }
+    [[nodiscard]] index_t values_of_panel(index_t columns) const noexcept {
+        return panel_keys / packing * value_step(columns);
+    }
 };
 
 template <class Target, class T>
-[[nodiscard]] constexpr engine<T> engine_of() noexcept {
+[[nodiscard]] engine<T> engine_of() noexcept {
     using A = accumulator_t<T>;
     using S = typename Target::template simd_of<A>;
     static_assert(S::panel_keys <= most_panel_keys);
+    const index_t rows = caches().first >= 48 * 1024 ? most_tile_rows : least_tile_rows;
     return {S::lanes,
             S::panel_keys,
+            rows,
+            rows * block_keys,
             &Target::template fold<false, false, A>,
             &Target::template fold<false, true, A>,
             &Target::template fold<true, false, A>,
             &Target::template key_gradients<false, A>,
             &Target::template key_gradients<true, A>,
             &Target::template row_gradients<A>,
+            1,
             1,
             &Target::template copy<T>,
             &Target::template copy<T>,
@@ -227,11 +243,30 @@ struct avx512_bf16_target : avx512_target {
     }
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
     transpose(const bfloat16* const* rows, const index_t* steps, index_t dim, float* panel, data_to_come& ahead) {
-        transpose_pairs(rows, steps, dim, reinterpret_cast<pair*>(panel), ahead);
+        transpose_pairs<pair_simd::panel_keys>(rows, steps, dim, (dim + 1) / 2, reinterpret_cast<pair*>(panel), ahead);
     }
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static bool
     copy_all(const bfloat16* const* rows, const index_t* steps, index_t dim, float* to, index_t columns) {
-        return interleave_pairs(rows, steps, dim, reinterpret_cast<pair*>(to), columns);
+        return interleave_pairs<pair_simd::panel_keys>(rows, steps, dim, reinterpret_cast<pair*>(to), columns);
+    }
+};
+#endif
+
+#if defined(SEQPAR_HAS_AMX)
+/// avx512_bf16_target with products of matrices.
+struct amx_target : avx512_bf16_target {
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16,amx-tile,amx-bf16")]] static void
+    fold(const tile<float>& t, const stretch<float>& s) {
+        fold_amx(t, s);
+    }
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
+    transpose(const bfloat16* const* rows, const index_t* steps, index_t dim, float* panel, data_to_come& ahead) {
+        transpose_pairs<amx_simd::panel_keys>(rows, steps, dim, amx_steps(dim) * amx_pairs,
+                                              reinterpret_cast<pair*>(panel), ahead);
+    }
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static bool
+    copy_all(const bfloat16* const* rows, const index_t* steps, index_t dim, float* to, index_t columns) {
+        return interleave_pairs<amx_simd::panel_keys>(rows, steps, dim, reinterpret_cast<pair*>(to), columns);
     }
 };
 #endif
@@ -242,18 +277,32 @@ template <class T>
 [[nodiscard]] engine<T> engine_for([[maybe_unused]] instruction_set set,
                                    [[maybe_unused]] bool products_in_float) noexcept {
 #if defined(__x86_64__) || defined(__i386__)
-    if (set == instruction_set::avx512 || set == instruction_set::avx512_bf16) {
+    if (vectors_of(set) == instruction_set::avx512) {
         engine<T> code = engine_of<avx512_target, T>();
         if constexpr (std::is_same_v<T, bfloat16>) {
             if (set == instruction_set::avx512_bf16 && !products_in_float) {
                 using target = avx512_bf16_target;
-                code.packing = 2;
+                code.packing = code.k_step = 2;
                 code.fold = &target::fold_pairs<false>;
                 code.fold_few = &target::fold_pairs<true>;
                 code.copy_query = &target::copy_query;
                 code.transpose_rows = &target::transpose;
                 code.copy_rows = &target::copy_all;
             }
+#if defined(SEQPAR_HAS_AMX)
+            if (set == instruction_set::amx_bf16 && !products_in_float) {
+                using target = amx_target;
+                code.panel_keys = amx_simd::panel_keys;
+                code.tile_rows = most_tile_rows;
+                code.weights = amx_scratch;
+                code.packing = 2;
+                code.k_step = 2 * amx_pairs;
+                code.fold = code.fold_few = &target::fold;
+                code.copy_query = &target::copy_query;
+                code.transpose_rows = &target::transpose;
+                code.copy_rows = &target::copy_all;
+            }
+#endif
         }
         return code;
     }

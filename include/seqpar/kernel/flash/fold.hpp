@@ -23,7 +23,9 @@ template <class S, bool Masked>
     using A = typename S::value_type;
     using vector = typename S::vector;
     constexpr int R = S::score_rows, C = S::score_vectors, W = S::lanes;
-    vector excess = std::numeric_limits<A>::lowest() - vector{};
+    vector excess[C]; // apart: one chain of maxima would take longer than the products
+#pragma GCC unroll 3
+    for (int c = 0; c < C; ++c) excess[c] = std::numeric_limits<A>::lowest() - vector{};
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
         const vector base = reference[r] - vector{};
@@ -41,10 +43,12 @@ template <class S, bool Masked>
             store<S>(x + r * block_keys + c * W) = score;
             // The order of the operands keeps a NaN from hiding the score of another row.
             const vector over = score - base;
-            excess = over > excess ? over : excess;
+            excess[c] = over > excess[c] ? over : excess[c];
         }
     }
-    return any_above<S>(excess, static_cast<A>(lazy_threshold));
+#pragma GCC unroll 3
+    for (int c = 1; c < C; ++c) excess[0] = excess[c] > excess[0] ? excess[c] : excess[0];
+    return any_above<S>(excess[0], static_cast<A>(lazy_threshold));
 }
 
 /// x[r][j] = q_r . k_j. q: rows `columns` apart, k: [dim][panel_keys].
@@ -133,14 +137,14 @@ template <class S>
 template <class S, bool Changes>
 [[gnu::always_inline]] inline void add_visible_keys(const tile<typename S::value_type>& t,
                                                     const typename S::value_type* p, const typename S::value_type* v,
-                                                    index_t first_of_panel) {
+                                                    index_t v_step, index_t first_of_panel) {
     for (index_t r = 0; r < t.rows; ++r) {
         const index_t begin = std::max(t.first[r] - first_of_panel, index_t{0});
         const index_t end = std::min(t.last[r] - first_of_panel, index_t{S::panel_keys});
         for (index_t j = begin; j < end; ++j) {
             const typename S::value_type weight = p[r * block_keys + j];
             if (Changes && weight == 0) continue;
-            add_row<S>(weight, v + j * t.columns, t.columns, t.acc + r * t.columns);
+            add_row<S>(weight, v + j * v_step, t.columns, t.acc + r * t.columns);
         }
     }
 }
@@ -203,7 +207,7 @@ template <class Target, bool Changes, bool Few, class A>
 [[gnu::always_inline]] inline void fold_panels(const tile<A>& t, const stretch<A>& s) {
     using S = typename Target::template simd_of<A>;
     constexpr index_t R = S::score_rows, keys = S::panel_keys, panels = block_keys / keys;
-    static_assert(block_keys % keys == 0 && tile_rows % R == 0 && tile_rows % S::value_rows == 0);
+    static_assert(block_keys % keys == 0 && least_tile_rows % R == 0 && least_tile_rows % S::value_rows == 0);
     A first[R], last[R];
     data_to_come ahead;
     if constexpr (Few) ahead = *s.ahead;
@@ -212,6 +216,8 @@ template <class Target, bool Changes, bool Few, class A>
         const index_t block = p0 / panels * panels, p1 = std::min(block + panels, s.end);
         bool hide_values = false;
         if constexpr (Changes) change_scores<S>(t, s, p0, p1, block * keys);
+        // The scores of a group are weighed while the products of the next one run.
+        index_t ready = -1, ready_panel = 0;
         for (index_t panel = p0; panel < p1; ++panel) {
             const bool masked = Changes || panel < s.full_begin || panel >= s.full_end;
             hide_values |= masked && s.tainted[panel - s.base] != 0;
@@ -235,12 +241,18 @@ template <class Target, bool Changes, bool Few, class A>
                 } else {
                     raise = score_panel<S, false>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
                 }
+                if (ready >= 0)
+                    weigh_panel<S>(t.p + ready * block_keys + (ready_panel - block) * keys, t.reference + ready,
+                                   t.sums + ready * S::lanes);
                 if (raise)
                     Target::raise(x, t.p + r * block_keys + (p0 - block) * keys, (panel - p0) * keys, t.reference + r,
                                   t.sums + r * S::lanes, t.acc + r * t.columns, t.columns);
-                weigh_panel<S>(x, t.reference + r, t.sums + r * S::lanes);
+                ready = r, ready_panel = panel;
             }
         }
+        if (ready >= 0)
+            weigh_panel<S>(t.p + ready * block_keys + (ready_panel - block) * keys, t.reference + ready,
+                           t.sums + ready * S::lanes);
 
         if constexpr (Changes) {
             if (t.changes->drops) drop_weights<S>(t, p0, p1, block * keys);
@@ -261,11 +273,12 @@ template <class Target, bool Changes, bool Few, class A>
         } else {
             for (index_t panel = p0; panel < p1; ++panel) {
                 const A* p = t.p + (panel - block) * keys;
-                const A* v = s.v + (panel - s.base) * keys * t.columns; // packed: there may be taint
+                const A* v = s.v + (panel - s.base) * keys * s.v_step;
                 if ((Changes || panel < s.full_begin || panel >= s.full_end) && s.tainted[panel - s.base] != 0)
-                    add_visible_keys<S, Changes>(t, p, v, panel * keys);
+                    add_visible_keys<S, Changes>(t, p, v, s.v_step, panel * keys);
                 else
-                    add_product<S, block_keys, 1>(p, v, keys, t.columns, t.acc, 0, t.rows);
+                    add_product<S, S::value_rows, S::value_vectors, block_keys, 1>(p, v, s.v_step, keys, t.columns,
+                                                                                   t.acc, 0, t.rows);
             }
         }
         p0 = p1;

@@ -41,7 +41,7 @@ round_weights(float* p, index_t rows) {
 /// acc += w v for a panel in which some v is not finite, by the same instructions in the same order: values that a row does
 /// not see count as zero.
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
-add_visible_pairs(const tile<float>& t, const pair* w, const pair* v, index_t first_of_panel) {
+add_visible_pairs(const tile<float>& t, const pair* w, const pair* v, index_t v_step, index_t first_of_panel) {
     using S = pair_simd;
     for (index_t r = 0; r < t.rows; ++r)
         for (index_t n = 0; n < S::panel_keys / 2; ++n) {
@@ -50,7 +50,7 @@ add_visible_pairs(const tile<float>& t, const pair* w, const pair* v, index_t fi
             const S::bits seen = ((even ? pair{0xffff} : 0) | (odd ? pair{0xffff0000} : 0)) - S::bits{};
             const S::bits weight = w[r * block_keys + n] - S::bits{};
             for (index_t c = 0; c < t.columns; c += S::lanes) {
-                const S::bits value = *reinterpret_cast<const pairs*>(v + n * t.columns + c) & seen;
+                const S::bits value = *reinterpret_cast<const pairs*>(v + n * v_step + c) & seen;
                 S::vector sum = load<S>(t.acc + r * t.columns + c);
                 add_dot(sum, value, weight);
                 store<S>(t.acc + r * t.columns + c) = sum;
@@ -102,28 +102,28 @@ fold_pairs(const tile<float>& t, const stretch<float>& s) {
             }
         }
 
-        round_weights(t.p, tile_rows);
+        round_weights(t.p, (t.rows + least_tile_rows - 1) / least_tile_rows * least_tile_rows);
         const pair* const w = reinterpret_cast<const pair*>(t.p);
         if (!hide_values) {
             // From an even key on: one before the first that is seen has no weight.
             const index_t begin = std::max(p0 * keys, s.first_key) / 2, end = (std::min(p1 * keys, s.last_key) + 1) / 2;
             const pair* const weights = w + (begin - block * keys / 2);
-            const pair* const values = v_pairs + (begin - s.base * keys / 2) * t.columns;
+            const pair* const values = v_pairs + (begin - s.base * keys / 2) * s.v_step;
             if (fits_score_rows<S>(t.rows))
-                add_pair_product<S::score_rows, 3>(weights, block_keys, values, end - begin, t.columns, t.acc, t.rows,
-                                                   ahead);
+                add_pair_product<S::score_rows, 3>(weights, block_keys, values, s.v_step, end - begin, t.columns, t.acc,
+                                                   t.rows, ahead);
             else
-                add_pair_product<S::value_rows, S::value_vectors>(weights, block_keys, values, end - begin, t.columns,
-                                                                  t.acc, t.rows, ahead);
+                add_pair_product<S::value_rows, S::value_vectors>(weights, block_keys, values, s.v_step, end - begin,
+                                                                  t.columns, t.acc, t.rows, ahead);
         } else {
             for (index_t panel = p0; panel < p1; ++panel) {
                 const pair* const weights = w + (panel - block) * keys / 2;
-                const pair* const values = v_pairs + (panel - s.base) * keys / 2 * t.columns;
+                const pair* const values = v_pairs + (panel - s.base) * keys / 2 * s.v_step;
                 if ((panel < s.full_begin || panel >= s.full_end) && s.tainted[panel - s.base] != 0)
-                    add_visible_pairs(t, weights, values, panel * keys);
+                    add_visible_pairs(t, weights, values, s.v_step, panel * keys);
                 else
-                    add_pair_product<S::value_rows, S::value_vectors>(weights, block_keys, values, keys / 2, t.columns,
-                                                                      t.acc, t.rows, nothing_to_come{});
+                    add_pair_product<S::value_rows, S::value_vectors>(weights, block_keys, values, s.v_step, keys / 2,
+                                                                      t.columns, t.acc, t.rows, nothing_to_come{});
             }
         }
         p0 = p1;

@@ -62,7 +62,9 @@ private:
     static constexpr index_t report_after = 1 << 18;
 
     [[nodiscard]] index_t rows_of(const group& g) const noexcept { return q_.view.shape().seq * g.heads; }
-    [[nodiscard]] index_t tiles_of(const group& g) const noexcept { return (rows_of(g) + tile_rows - 1) / tile_rows; }
+    [[nodiscard]] index_t tiles_of(const group& g) const noexcept {
+        return (rows_of(g) + code_.tile_rows - 1) / code_.tile_rows;
+    }
     [[nodiscard]] row_state<A>& state(int worker, index_t n) const noexcept { return layout_.state(base_, worker, n); }
     void report(int worker) const {
         if (worker == 0 && how_.progress != nullptr) (*how_.progress)();
@@ -126,7 +128,7 @@ private:
     }
 
     [[nodiscard]] packed_keys<A> read(const key_panels<A>& p) const noexcept {
-        return {p.k, p.v, p.tainted, p.base, layout_.columns()};
+        return {p.k, p.v, p.tainted, p.base, code_.value_step(layout_.columns())};
     }
 
     /// What panels [begin, end) of run r are made of, as far as there are such panels.
@@ -160,7 +162,7 @@ private:
 
     /// The rows of tile n of a group.
     void prepare(row_state<A>& s, const group& g, index_t n) const {
-        const index_t begin = n * tile_rows, rows = std::min(tile_rows, rows_of(g) - begin);
+        const index_t begin = n * code_.tile_rows, rows = std::min(code_.tile_rows, rows_of(g) - begin);
         s.seen.rows = rows;
         for (index_t i = 0; i < rows; ++i) {
             const std::size_t r = static_cast<std::size_t>(i);
@@ -230,7 +232,7 @@ private:
                     for (index_t n = first; n < first + count; ++n)
                         if (sees(state(worker, n), begin, end))
                             fold(state(worker, n), layout_.weights(base_, worker), b, p.run, keys, begin, end, ahead);
-                    work += count * (end - begin) * tile_rows * 3 * (q_.view.shape().dim + layout_.columns());
+                    work += count * (end - begin) * code_.tile_rows * 3 * (q_.view.shape().dim + layout_.columns());
                 });
                 if (work < report_after) continue;
                 work = 0;
@@ -247,7 +249,7 @@ private:
               index_t end, data_to_come& ahead) const {
         const index_t width = code_.panel_keys, dim = q_.view.shape().dim, rows = s.seen.rows;
         if (!s.packed) {
-            for (index_t i = 0; i < tile_rows; ++i) {
+            for (index_t i = 0; i < code_.tile_rows; ++i) {
                 const std::size_t row = static_cast<std::size_t>(std::min(i, rows - 1));
                 code_.copy_query(q_.view.at(b, s.row[row], s.head[row] - q_.at.heads.first), q_.view.step().dim, dim,
                                  scale_, s.q + i * layout_.q_columns(), layout_.q_columns());
@@ -255,12 +257,12 @@ private:
             s.packed = true;
         }
         if (!s.started) {
-            std::fill_n(s.acc, tile_rows * layout_.columns(), A{});
-            std::fill_n(s.sums, tile_rows * code_.lanes, A{});
+            std::fill_n(s.acc, code_.tile_rows * layout_.columns(), A{});
+            std::fill_n(s.sums, code_.tile_rows * code_.lanes, A{});
             // Any score exceeds the lowest finite number by the threshold, and nothing minus it is NaN.
-            std::fill_n(s.reference, tile_rows, std::numeric_limits<A>::lowest());
+            std::fill_n(s.reference, code_.tile_rows, std::numeric_limits<A>::lowest());
             // The two products round the number of rows up differently.
-            std::fill(weights + rows * block_keys, weights + tile_rows * block_keys, A{});
+            std::fill_n(weights, code_.weights, A{});
             s.started = true;
         }
         const changes_of<A, S> changes(score_, how_.n, how_.first_batch + b, s.head.data(), s.at.data(),

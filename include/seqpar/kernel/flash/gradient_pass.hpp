@@ -239,7 +239,7 @@ private:
         const index_t kc = layout_.k_columns(), vc = layout_.v_columns(), row = (t - 1) * gradient_rows;
         const std::size_t bytes = static_cast<std::size_t>(layout_.tiles() * gradient_rows * (2 * kc + vc)) * sizeof(A);
         data_to_come all;
-        if (t == 0 || bytes <= second_level_cache() / 2 ||
+        if (t == 0 || bytes <= caches().second / 2 ||
             score_.cover(how_.n, ranges_[static_cast<std::size_t>(t - 1)], k.keys.range()) == coverage::none)
             return all;
         const auto add = [&](const A* from, index_t columns) {

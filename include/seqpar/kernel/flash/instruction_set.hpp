@@ -1,6 +1,12 @@
 #pragma once
 
+#include <seqpar/kernel/flash/amx.hpp>
+
+#include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <optional>
+#include <string>
 #include <string_view>
 
 namespace seqpar {
@@ -11,12 +17,41 @@ enum class instruction_set {
     baseline,  ///< what the program was compiled for: SSE2 on x86-64, NEON on Arm
     avx2,      ///< AVX2 and FMA: 256-bit vectors
     avx512,    ///< AVX-512 F, BW, DQ, VL: 512-bit vectors
-    avx512_bf16 ///< and BF16: products of bfloat16, two at a time, where tensors are stored so and scores keep their values
+    avx512_bf16, ///< and BF16: products of bfloat16, two at a time, where tensors are stored so and scores keep their values
+    amx_bf16 ///< and AMX: the same by matrices
 };
 
+inline constexpr std::array all_instruction_sets{instruction_set::automatic,   instruction_set::baseline,
+                                                 instruction_set::avx2,        instruction_set::avx512,
+                                                 instruction_set::avx512_bf16, instruction_set::amx_bf16};
+
 [[nodiscard]] constexpr std::string_view to_string(instruction_set set) noexcept {
-    constexpr std::array<std::string_view, 5> names{"automatic", "baseline", "avx2", "avx512", "avx512_bf16"};
+    constexpr std::array<std::string_view, all_instruction_sets.size()> names{"automatic", "baseline",    "avx2",
+                                                                              "avx512",    "avx512_bf16", "amx_bf16"};
     return names[static_cast<std::size_t>(set)];
+}
+
+/// The set of that name; "" is automatic.
+[[nodiscard]] inline std::optional<instruction_set> instruction_set_named(std::string_view name) noexcept {
+    if (name.empty()) return instruction_set::automatic;
+    for (const instruction_set set : all_instruction_sets)
+        if (to_string(set) == name) return set;
+    return std::nullopt;
+}
+
+/// What the environment variable SEQPAR_INSTRUCTION_SET said when it was first asked for: as for machines that must give the
+/// same bits though their processors differ, and for tests.
+[[nodiscard]] inline const std::string& asked_instruction_set() {
+    static const std::string name = [] {
+        const char* const text = std::getenv("SEQPAR_INSTRUCTION_SET");
+        return std::string(text != nullptr ? text : "");
+    }();
+    return name;
+}
+
+/// The set whose vectors it computes float and double with: beyond avx512 there are products of bfloat16.
+[[nodiscard]] constexpr instruction_set vectors_of(instruction_set set) noexcept {
+    return std::min(set, instruction_set::avx512);
 }
 
 /// Whether this processor, and the system it runs under, can execute it.
@@ -26,6 +61,10 @@ enum class instruction_set {
     if (set == instruction_set::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (set == instruction_set::avx512_bf16)
         return is_supported(instruction_set::avx512) && __builtin_cpu_supports("avx512bf16");
+#if defined(SEQPAR_HAS_AMX)
+    if (set == instruction_set::amx_bf16)
+        return is_supported(instruction_set::avx512_bf16) && flash_detail::amx::is_granted();
+#endif
     if (set == instruction_set::avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -36,10 +75,7 @@ enum class instruction_set {
 
 /// The widest one that is_supported(): what `automatic` means here.
 [[nodiscard]] inline instruction_set best_instruction_set() noexcept {
-    if (is_supported(instruction_set::avx512_bf16)) return instruction_set::avx512_bf16;
-    if (is_supported(instruction_set::avx512)) return instruction_set::avx512;
-    if (is_supported(instruction_set::avx2)) return instruction_set::avx2;
-    return instruction_set::baseline;
+    return *std::find_if(all_instruction_sets.rbegin(), all_instruction_sets.rend(), is_supported);
 }
 
 } // namespace seqpar

@@ -101,7 +101,7 @@ private:
 template <class A>
 struct key_panels {
     A* k;                   ///< [panels][dim][panel_keys]
-    A* v;                   ///< [panels][panel_keys][columns]
+    A* v;                   ///< [panels][panel_keys / packing], value_step(columns) apart
     unsigned char* tainted; ///< [panels]: whether some v of the panel is not finite
     index_t base;           ///< the panel of the run with which they begin
 };
@@ -136,7 +136,8 @@ public:
         });
         k.pack_keys(code_, 0, dim_, to.k + at * code_.keys_of_panel(dim_), ahead);
         to.tainted[at] = 0;
-        if (values && !v.pack_values(code_, 0, dim_v_, to.v + at * code_.values_of_panel(columns_), columns_))
+        if (values &&
+            !v.pack_values(code_, 0, dim_v_, to.v + at * code_.values_of_panel(columns_), code_.value_step(columns_)))
             to.tainted[at] = 1;
     }
 

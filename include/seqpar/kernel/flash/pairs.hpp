@@ -64,11 +64,11 @@ multiply_pairs(const pair* q, index_t q_step, const pair* k, index_t count,
 }
 
 /// to[a][.] += sum_t w[a][t] . x[t][.] for Rows a, `count` pairs of keys t and `Vectors` vectors of columns. w: rows w_step
-/// pairs apart. x: [count][columns].
+/// pairs apart. x: [count], x_step apart.
 template <int Rows, int Vectors, class Ahead>
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
-add_weighted_pairs(const pair* w, index_t w_step, const pair* x, index_t count, index_t columns, float* to,
-                   Ahead&& ahead) {
+add_weighted_pairs(const pair* w, index_t w_step, const pair* x, index_t x_step, index_t count, index_t columns,
+                   float* to, Ahead&& ahead) {
     using S = pair_simd;
     constexpr int W = S::lanes;
     S::vector tile[Rows][Vectors];
@@ -80,7 +80,7 @@ add_weighted_pairs(const pair* w, index_t w_step, const pair* x, index_t count, 
         ahead.ask(2);
         S::bits value[Vectors];
 #pragma GCC unroll 4
-        for (int c = 0; c < Vectors; ++c) value[c] = *reinterpret_cast<const pairs*>(x + t * columns + c * W);
+        for (int c = 0; c < Vectors; ++c) value[c] = *reinterpret_cast<const pairs*>(x + t * x_step + c * W);
 #pragma GCC unroll 8
         for (int a = 0; a < Rows; ++a) {
             const S::bits weight = w[a * w_step + t] - S::bits{};
@@ -97,17 +97,18 @@ add_weighted_pairs(const pair* w, index_t w_step, const pair* x, index_t count, 
 /// The same for `rows` a, rounded up to Rows, and all columns.
 template <int Rows, int Most, class Ahead>
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
-add_pair_product(const pair* w, index_t w_step, const pair* x, index_t count, index_t columns, float* to, index_t rows,
-                 Ahead&& ahead) {
+add_pair_product(const pair* w, index_t w_step, const pair* x, index_t x_step, index_t count, index_t columns,
+                 float* to, index_t rows, Ahead&& ahead) {
     constexpr index_t W = pair_simd::lanes;
     index_t at = 0;
     for (; at + Most * W <= columns; at += Most * W)
         for (index_t a = 0; a < rows; a += Rows)
-            add_weighted_pairs<Rows, Most>(w + a * w_step, w_step, x + at, count, columns, to + a * columns + at,
-                                           ahead);
+            add_weighted_pairs<Rows, Most>(w + a * w_step, w_step, x + at, x_step, count, columns,
+                                           to + a * columns + at, ahead);
     for (; at < columns; at += W)
         for (index_t a = 0; a < rows; a += Rows)
-            add_weighted_pairs<Rows, 1>(w + a * w_step, w_step, x + at, count, columns, to + a * columns + at, ahead);
+            add_weighted_pairs<Rows, 1>(w + a * w_step, w_step, x + at, x_step, count, columns, to + a * columns + at,
+                                        ahead);
 }
 
 /// to[0, columns) = elements of `from` two by two, then zeros.
@@ -121,13 +122,16 @@ inline void copy_pairs(const bfloat16* from, index_t step, index_t count, pair* 
     for (; filled < columns; ++filled) to[filled] = bits(2 * filled) | bits(2 * filled + 1) << 16;
 }
 
-/// panel[d][j] = elements 2 d and 2 d + 1 of rows[j], for the keys of a panel; 0 from the first null on.
+/// panel[d][j] = elements 2 d and 2 d + 1 of rows[j], for the keys of a panel and `count` pairs; 0 where there are none, and
+/// from the first null on.
+template <int Keys>
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
-transpose_pairs(const bfloat16* const* rows, const index_t* steps, index_t dim, pair* panel, data_to_come& to_come) {
+transpose_pairs(const bfloat16* const* rows, const index_t* steps, index_t dim, index_t count, pair* panel,
+                data_to_come& to_come) {
     using S = pair_simd;
     constexpr int W = S::lanes;
     data_to_come ahead = to_come;
-    for (int from = 0; from < S::panel_keys; from += W) {
+    for (int from = 0; from < Keys; from += W) {
         index_t d = 0; // pairs
         bool dense = rows[from + W - 1] != nullptr;
         for (int j = 0; dense && j < W; ++j) dense = steps[from + j] == 1;
@@ -139,14 +143,13 @@ transpose_pairs(const bfloat16* const* rows, const index_t* steps, index_t dim, 
                 x[j] = (S::vector) * reinterpret_cast<const loose_pairs*>(rows[from + j] + 2 * d);
             transpose_square<S>(x);
 #pragma GCC unroll 16
-            for (int i = 0; i < W; ++i)
-                *reinterpret_cast<pairs*>(panel + (d + i) * S::panel_keys + from) = (S::bits)x[i];
+            for (int i = 0; i < W; ++i) *reinterpret_cast<pairs*>(panel + (d + i) * Keys + from) = (S::bits)x[i];
         }
-        for (; 2 * d < dim; ++d)
+        for (; d < count; ++d)
             for (int j = from; j < from + W; ++j) {
-                pair& to = panel[d * S::panel_keys + j];
+                pair& to = panel[d * Keys + j];
                 to = 0;
-                if (rows[j] == nullptr) continue;
+                if (rows[j] == nullptr || 2 * d >= dim) continue;
                 to = rows[j][2 * d * steps[j]].bits();
                 if (2 * d + 1 < dim) to |= pair{rows[j][(2 * d + 1) * steps[j]].bits()} << 16;
             }
@@ -154,7 +157,9 @@ transpose_pairs(const bfloat16* const* rows, const index_t* steps, index_t dim, 
     to_come = ahead;
 }
 
-/// to[t][c] = element c of rows[2 t] and of rows[2 t + 1], zeros for what is not there. Tells whether all are finite.
+/// to[t][c] = element c of rows[2 t] and of rows[2 t + 1], for the keys of a panel, zeros for what is not there. Tells
+/// whether all are finite.
+template <int Keys>
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline bool
 interleave_pairs(const bfloat16* const* rows, const index_t* steps, index_t dim, pair* to, index_t columns) {
     using S = pair_simd;
@@ -163,7 +168,7 @@ interleave_pairs(const bfloat16* const* rows, const index_t* steps, index_t dim,
     constexpr pair exponent = 0x7f80;
     S::bits endless{};
     bool finite = true;
-    for (index_t t = 0; t < S::panel_keys / 2; ++t, to += columns) {
+    for (index_t t = 0; t < Keys / 2; ++t, to += columns) {
         const bfloat16 *even = rows[2 * t], *odd = rows[2 * t + 1];
         index_t c = 0;
         for (; odd != nullptr && steps[2 * t] == 1 && steps[2 * t + 1] == 1 && c + W <= dim; c += W) {

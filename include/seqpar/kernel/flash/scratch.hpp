@@ -18,11 +18,11 @@ namespace seqpar::flash_detail {
 template <class A>
 struct row_state {
     A *q, *acc, *sums, *reference;
-    std::array<position, tile_rows> at;
-    std::array<index_t, tile_rows> row, head; ///< of the block of q; the head's global index
+    std::array<position, most_tile_rows> at;
+    std::array<index_t, most_tile_rows> row, head; ///< of the block of q; the head's global index
     position_range range;
-    tile_view<tile_rows> seen; ///< of the run of keys at hand
-    bool packed, started;      ///< q is there; some key of the chunk is in acc and sums
+    tile_view<most_tile_rows> seen; ///< of the run of keys at hand
+    bool packed, started;           ///< q is there; some key of the chunk is in acc and sums
 };
 
 /// How one forward call is shared among workers, and its scratch.
@@ -42,18 +42,20 @@ public:
 
     /// q: [batch, rows, heads, head_dim]; v: [batch, ., kv_heads, head_dim of v].
     forward_scratch(const engine<T>& code, const panel_plan& plan, const extents& q, const extents& v, int workers)
-        : lanes_(code.lanes), width_(code.panel_keys), dim_(q.dim), q_columns_(padded_to(code.lanes, q.dim)),
-          columns_(padded_to(code.lanes, v.dim)) {
+        : rows_(code.tile_rows), lanes_(code.lanes), width_(code.panel_keys), dim_(q.dim),
+          q_columns_(padded_to(code.lanes, q.dim)), columns_(padded_to(code.lanes, v.dim)) {
         if (q.batch * q.seq * q.heads == 0 || plan.panels() == 0) return;
         // Which query heads read which kv head is not known here: at worst all of them the same one.
         const index_t rows = q.seq * q.heads, kv_heads = std::clamp(v.heads, index_t{1}, q.heads),
-                      all_tiles = (rows + tile_rows - 1) / tile_rows + kv_heads - 1;
+                      all_tiles = (rows + rows_ - 1) / rows_ + kv_heads - 1;
         chunks_ = plan.chunks();
-        few_ = rows <= few_rows * kv_heads && (rows <= tile_rows || q.batch * kv_heads * chunks_ >= workers);
+        few_ = rows <= few_rows * kv_heads && (rows <= rows_ || q.batch * kv_heads * chunks_ >= workers);
         const index_t keys = few_ ? block_keys : plan.panels() * width_;
-        const std::size_t cache = second_level_cache(),
-                          key_bytes = static_cast<std::size_t>(dim_ + columns_) * sizeof(A),
-                          tile_bytes = static_cast<std::size_t>(tile_rows * (q_columns_ + columns_)) * sizeof(A);
+        const std::size_t cache = caches().second,
+                          key_bytes = static_cast<std::size_t>(
+                                          (code.keys_of_panel(dim_) + code.values_of_panel(columns_)) / width_) *
+                                      sizeof(A),
+                          tile_bytes = static_cast<std::size_t>(rows_ * (q_columns_ + columns_)) * sizeof(A);
         const auto fit = [&](std::size_t bytes) {
             return static_cast<index_t>(cache / 2 / std::max(bytes, std::size_t{1}));
         };
@@ -64,14 +66,14 @@ public:
             states_ = all_tiles;
             tiles_at_once_ = std::max(index_t{1}, std::min(fit(tile_bytes), all_tiles / shares));
         } else {
-            const index_t share = rows / kv_heads / tile_rows / (4 * index_t{workers});
+            const index_t share = rows / kv_heads / rows_ / (4 * index_t{workers});
             states_ = keys <= fit(key_bytes) ? 1 : std::clamp(share, index_t{1}, most_tiles);
             tiles_at_once_ = states_;
             step_ = std::clamp(fit(2 * key_bytes) / block_keys * block_keys, block_keys, chunk_keys);
         }
         const auto take_keys = [&] {
-            k_ = take<A>(keys * dim_);
-            v_ = take<A>(keys * columns_);
+            k_ = take<A>(keys / width_ * code.keys_of_panel(dim_));
+            v_ = take<A>(keys / width_ * code.values_of_panel(columns_));
             tainted_ = take<unsigned char>(keys / width_);
         };
         if (!few_) take_keys();
@@ -83,11 +85,11 @@ public:
         }
         worker_ = bytes_;
         if (few_) take_keys();
-        p_ = take<A>(tile_rows * block_keys);
-        q_ = take<A>(states_ * tile_rows * q_columns_);
-        acc_ = take<A>(states_ * tile_rows * columns_);
-        sums_ = take<A>(states_ * tile_rows * lanes_);
-        reference_ = take<A>(states_ * tile_rows);
+        p_ = take<A>(code.weights);
+        q_ = take<A>(states_ * rows_ * q_columns_);
+        acc_ = take<A>(states_ * rows_ * columns_);
+        sums_ = take<A>(states_ * rows_ * lanes_);
+        reference_ = take<A>(states_ * rows_);
         state_ = take<row_state<A>>(states_);
         worker_bytes_ = bytes_ - worker_;
         bytes_ = worker_ + static_cast<std::size_t>(workers) * worker_bytes_;
@@ -114,10 +116,10 @@ public:
     [[nodiscard]] row_state<A>& state(std::byte* base, int w, index_t n) const noexcept {
         base += static_cast<std::size_t>(w) * worker_bytes_;
         row_state<A>& s = at<row_state<A>>(base, state_)[n];
-        s.q = at<A>(base, q_) + n * tile_rows * q_columns_;
-        s.acc = at<A>(base, acc_) + n * tile_rows * columns_;
-        s.sums = at<A>(base, sums_) + n * tile_rows * lanes_;
-        s.reference = at<A>(base, reference_) + n * tile_rows;
+        s.q = at<A>(base, q_) + n * rows_ * q_columns_;
+        s.acc = at<A>(base, acc_) + n * rows_ * columns_;
+        s.sums = at<A>(base, sums_) + n * rows_ * lanes_;
+        s.reference = at<A>(base, reference_) + n * rows_;
         return s;
     }
     /// What chunks have made of rows, [chunk][row]: acc, max, sum.
@@ -129,7 +131,7 @@ public:
     }
 
 private:
-    index_t lanes_, width_, dim_, q_columns_, columns_;
+    index_t rows_, lanes_, width_, dim_, q_columns_, columns_;
     index_t chunks_ = 0, states_ = 0, tiles_at_once_ = 1, step_ = 0;
     bool few_ = false;
     std::size_t worker_ = 0, worker_bytes_ = 0;

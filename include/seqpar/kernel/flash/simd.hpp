@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 namespace seqpar::flash_detail {
 
@@ -60,14 +61,23 @@ template <class S>
     for (int i = 0; i < S::lanes; ++i) v[i] = static_cast<typename S::value_type>(i);
 }
 
+/// The bits of all words of a together, half with half until two words are left.
+template <class Words, int... I>
+[[gnu::always_inline]] inline std::uint64_t all_bits(const Words& a, std::integer_sequence<int, I...>) {
+    constexpr int half = static_cast<int>(sizeof...(I));
+    if constexpr (half == 1) {
+        return a[0] | a[1];
+    } else {
+        const auto both = __builtin_shufflevector(a, a, I...) | __builtin_shufflevector(a, a, (I + half)...);
+        return all_bits(both, std::make_integer_sequence<int, half / 2>{});
+    }
+}
+
 /// Whether any lane of a is greater than limit. NaN is not.
 template <class S>
 [[gnu::always_inline]] inline bool any_above(const typename S::vector& a, typename S::value_type limit) {
     const typename S::words above = (typename S::words)(a > limit - typename S::vector{});
-    std::uint64_t any = 0;
-#pragma GCC unroll 8
-    for (int i = 0; i < S::words_count; ++i) any |= above[i];
-    return any != 0;
+    return all_bits(above, std::make_integer_sequence<int, S::words_count / 2>{}) != 0;
 }
 
 } // namespace seqpar::flash_detail

@@ -6,7 +6,9 @@
 
 namespace seqpar::flash_detail {
 
-inline constexpr index_t tile_rows = 24;  ///< a multiple of the rows of both products' register tiles
+/// Rows that meet a block of keys while it is in the first cache: the more, the less often others bring it there again. They
+/// and their weights must fit there, too. Multiples of the rows of all products' register tiles.
+inline constexpr index_t most_tile_rows = 48, least_tile_rows = 24;
 inline constexpr index_t block_keys = 96; ///< keys between two visits of the accumulators; a multiple of every panel
 
 /// The score, in exponents of 2, by which a row may exceed its reference before the reference is raised. Any value is
@@ -19,7 +21,7 @@ template <class A>
 struct tile {
     A scale;      ///< by which q is multiplied
     const A* q;   ///< [tile_rows][q_columns], times scale * log2 e; less the log2 e where the score changes values
-    A* p;         ///< [tile_rows][block_keys]: scores, then weights
+    A* p;         ///< scratch for scores, then weights: [tile_rows][block_keys], or what an engine makes of it
     A* acc;       ///< [tile_rows][columns]
     A* sums;      ///< [tile_rows][lanes]: the row's sum is the sum over the lanes
     A* reference; ///< [tile_rows]: exponents are relative to it. Finite, unless a score was infinite
