@@ -153,7 +153,8 @@ void add_all() {
             add_flash<double>(best_instruction_set(), score, 4096, dim);
             for (const instruction_set set :
                  {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
-                if (set != best_instruction_set() && is_supported(set)) add_flash<float>(set, score, 4096, dim);
+                if (set != vectors_of(best_instruction_set()) && is_supported(set))
+                    add_flash<float>(set, score, 4096, dim);
         }
     add_shapes();
     add_sparse();

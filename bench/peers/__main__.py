@@ -129,7 +129,7 @@ def describe(worker: line_process.LineProcess) -> tuple[dict, rows.Machine]:
     machine["flops"] = worker.ask(do="peak", type="float")["flops"]
     machine["bytes"] = worker.ask(do="bandwidth")["bytes"]
     units = 1
-    if machine["instruction_set"] == "avx512":
+    if machine["vectors"] == "avx512":
         # Two 512-bit units do twice what AVX2 does; one does the same by halves.
         units += machine["flops"] > 1.5 * worker.ask(do="peak", type="float", instruction_set="avx2")["flops"]
     machine["fma_units"] = units

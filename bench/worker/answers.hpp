@@ -30,10 +30,11 @@ auto with_type(const std::string& name, const F& make) {
     throw seqpar::refusal("type '" + name + "' is unknown: allowed are float, double, bfloat16");
 }
 
-[[nodiscard]] inline seqpar::instruction_set instruction_set_named(const std::string& name) {
-    using seqpar::instruction_set;
-    for (const auto set : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
-        if (to_string(set) == name && is_supported(set)) return set;
+/// The set of that name; "" is the best.
+[[nodiscard]] inline seqpar::instruction_set instruction_set_of(const std::string& name) {
+    if (name.empty()) return seqpar::best_instruction_set();
+    const auto set = seqpar::instruction_set_named(name);
+    if (set && is_supported(*set)) return *set;
     throw seqpar::refusal("instruction_set '" + name + "' is unknown, or this processor lacks it");
 }
 
@@ -84,8 +85,7 @@ private:
         const int threads = asked.value("threads", 1);
         if (what == "describe") return description();
         if (what == "peak") {
-            const std::string name = asked.value("instruction_set", std::string());
-            const auto set = name.empty() ? seqpar::best_instruction_set() : instruction_set_named(name);
+            const auto set = instruction_set_of(asked.value("instruction_set", std::string()));
             return {{"flops", asked.value("type", "float") == "double" ? peak_of_cores<double>(set, threads)
                                                                        : peak_of_cores<float>(set, threads)}};
         }
@@ -125,14 +125,12 @@ private:
     }
 
     [[nodiscard]] static json description() {
-        bool bfloat16_products = false;
-#if defined(__x86_64__) || defined(__i386__)
-        bfloat16_products = __builtin_cpu_supports("avx512bf16");
-#endif
+        const auto best = seqpar::best_instruction_set();
         return {{"processor", seqpar::tool::processor_name()},
                 {"cores", std::thread::hardware_concurrency()},
-                {"instruction_set", to_string(seqpar::best_instruction_set())},
-                {"bfloat16_products", bfloat16_products},
+                {"instruction_set", to_string(best)},
+                {"vectors", to_string(vectors_of(best))},
+                {"bfloat16_products", is_supported(seqpar::instruction_set::avx512_bf16)},
                 {"last_cache", last_cache_bytes()},
                 {"seqpar", seqpar::version_string},
                 {"compiler", compiler()}};

@@ -60,7 +60,7 @@ private:
         seqpar::clear(result_.sum());
         std::fill_n(result_.max().data(), result_.max().shape().count(), -std::numeric_limits<A>::infinity());
         seqpar::flash{}.forward(how_, queries_, std::span<const seqpar::key_block<T>>(&keys_, 1), score_, result_);
-        result_.finish(out_.view(), lse_.view());
+        result_.finish(out_.view(), lse_.view(), how_.executor);
     }
     void backward() {
         using namespace seqpar;

@@ -4,6 +4,7 @@
 #include <seqpar/attention/policies.hpp>
 #include <seqpar/attention/preflight.hpp>
 #include <seqpar/core/shape.hpp>
+#include <seqpar/core/workspace.hpp>
 #include <seqpar/kernel/delta.hpp>
 #include <seqpar/score/parts.hpp>
 #include <seqpar/score/rows_seen.hpp>
@@ -14,6 +15,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <memory>
 #include <memory_resource>
 #include <optional>
 #include <span>
@@ -115,6 +117,7 @@ void add_sink_gradients(const S& s, const tensor_view<const A>& lse, const tenso
 
 template <class T, class Bound>
 struct saved_for_backward {
+    std::shared_ptr<workspace> memory; // where `moved` may be: lives as long
     tensor_view<const T> q, k, v;
     lengths n;
     typename kept_by<Bound, T>::type moved;
@@ -216,7 +219,7 @@ public:
         x.out = backend_.view(out);
         if (options_.lse) x.lse = backend_.view_lse(lse);
 
-        saved_type saved{x.q, x.k, x.v, whole, {}};
+        saved_type saved{workspace_, x.q, x.k, x.v, whole, {}};
         if constexpr (requires { typename bound_type::template saved<T>; })
             bound_.template forward<T>(local(x, whole), where, x,
                                        options_.save == saving::keep ? &saved.moved : nullptr);
@@ -461,7 +464,7 @@ private:
     }
 
     [[nodiscard]] std::pmr::memory_resource* memory() const noexcept {
-        return options_.memory != nullptr ? options_.memory : std::pmr::get_default_resource();
+        return options_.memory != nullptr ? options_.memory : workspace_.get();
     }
 
     strategy_type strategy_;
@@ -471,6 +474,7 @@ private:
     kernel_type kernel_;
     executor_type executor_;
     options options_;
+    std::shared_ptr<workspace> workspace_ = std::make_shared<workspace>();
     communicator_type comm_;
     bound_type bound_;
 };

@@ -3,6 +3,7 @@
 #include <seqpar/attention/options.hpp>
 #include <seqpar/attention/policies.hpp>
 #include <seqpar/attention/preflight.hpp>
+#include <seqpar/core/workspace.hpp>
 #include <seqpar/decode/kv_cache.hpp>
 #include <seqpar/decode/step_check.hpp>
 #include <seqpar/decode/step_cost.hpp>
@@ -14,6 +15,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <memory>
 #include <memory_resource>
 #include <span>
 #include <string>
@@ -258,13 +260,14 @@ private:
         return options_.scale.value_or(1 / std::sqrt(static_cast<double>(dim)));
     }
     [[nodiscard]] std::pmr::memory_resource* memory() const noexcept {
-        return options_.memory != nullptr ? options_.memory : std::pmr::get_default_resource();
+        return options_.memory != nullptr ? options_.memory : workspace_.get();
     }
 
     score_type score_;
     kernel_type kernel_;
     executor_type executor_;
     options options_;
+    std::shared_ptr<workspace> workspace_ = std::make_shared<workspace>();
     communicator_type comm_;
     bool checked_ = false;
 };

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <memory_resource>
 #include <new>
 
 namespace {
@@ -63,14 +64,15 @@ constexpr int ranks = 4;
 /// Peak of the whole process above what is held before, with all ranks at once, forward and backward; and what the formulas
 /// say for all of them.
 template <class Strategy, class Kernel>
-void check(const Strategy& strategy, const Kernel& kernel, int size) {
+void check(const Strategy& strategy, const Kernel& kernel, int size, bool reuse) {
     const auto x = testing::normal<float>({1, rows / size, heads, dim}, 1);
     std::size_t predicted = 0, predicted_backward = 0;
     const std::size_t before = held;
     peak = before;
     std::size_t forward_peak = 0;
     threads::run(size, [&](thread_communicator world) {
-        attention attend{world, strategy, kernel, zigzag{}, causal{}};
+        attention attend{world,    strategy, kernel,
+                         zigzag{}, causal{}, options{.memory = reuse ? nullptr : std::pmr::new_delete_resource()}};
         const attention_shape shape{1, rows, rows, heads, heads, dim, dim};
         const auto fwd = attend.forward(x, x, x);
         collective::barrier(world);
@@ -92,7 +94,8 @@ void check(const Strategy& strategy, const Kernel& kernel, int size) {
     CHECK(forward_peak > results);
     CHECK(forward_peak < predicted + results + 256 * 1024);
     CHECK(counted > results + gradients);
-    CHECK(counted < predicted_backward + results + gradients + 256 * 1024);
+    // A workspace has been lent forward's blocks before, and leaves gaps between backward's.
+    CHECK(counted < predicted_backward * (reuse ? 5 : 4) / 4 + results + gradients + 256 * 1024);
     // of all ranks together, in either pass: a quarter of one head's scores
     CHECK(counted < rows * rows * sizeof(float) / 4);
 }
@@ -100,15 +103,16 @@ void check(const Strategy& strategy, const Kernel& kernel, int size) {
 } // namespace
 
 TEST_CASE("nothing of the size of the scores is ever held") {
-    check(serial{}, flash{}, 1);
-    check(ulysses<>{}, flash{}, ranks);
-    check(ulysses<ring>{2, {}}, flash{}, ranks);
-    check(all_gather{}, flash{}, ranks);
-    check(all_gather{1}, flash{}, ranks);
-    check(ring{}, flash{}, ranks);
-    check(ring{}, reference{}, ranks);
-    check(ring{ring_route::bidirectional(), ring_passing::keys}, flash{}, ranks);
-    check(ring{ring_route::one_way(), ring_passing::queries}, flash{}, ranks);
-    check(tree{}, flash{}, ranks);
-    check(grid{2, 2}, flash{}, ranks);
+    const bool reuse = GENERATE(false, true);
+    check(serial{}, flash{}, 1, reuse);
+    check(ulysses<>{}, flash{}, ranks, reuse);
+    check(ulysses<ring>{2, {}}, flash{}, ranks, reuse);
+    check(all_gather{}, flash{}, ranks, reuse);
+    check(all_gather{1}, flash{}, ranks, reuse);
+    check(ring{}, flash{}, ranks, reuse);
+    check(ring{}, reference{}, ranks, reuse);
+    check(ring{ring_route::bidirectional(), ring_passing::keys}, flash{}, ranks, reuse);
+    check(ring{ring_route::one_way(), ring_passing::queries}, flash{}, ranks, reuse);
+    check(tree{}, flash{}, ranks, reuse);
+    check(grid{2, 2}, flash{}, ranks, reuse);
 }

@@ -56,7 +56,9 @@ any_kernel kernel_named(std::string_view name) {
 
 std::string kernel_text(std::string_view name) {
     if (is_reference(name)) return reference{}.name();
-    return fmt::format("flash ({})", to_string(flash_named(name).target()));
+    const flash kernel = flash_named(name);
+    kernel.check();
+    return fmt::format("flash ({})", to_string(kernel.target()));
 }
 
 } // namespace seqpar::tool

@@ -44,7 +44,7 @@ struct embed_texts {
 };
 
 struct attention_texts {
-    std::string q, k, v, layout = "contiguous", kernel = "flash", format = "bshd", threads = "1";
+    std::string q, k, v, layout = "contiguous", kernel = "flash", format = "bshd", threads = "auto";
     std::optional<std::string> out, lse, json, trace, strategy, ranks, scale, storage, dout, dlse, grads, save;
     score_texts score;
 };
@@ -134,7 +134,9 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
         ->type_name("NAME");
     c.add_option("--scale", to.scale, "factor of q.k (default: 1/sqrt(head_dim))")->type_name("s");
     c.add_option("--format", to.format, "order of the files' extents: bshd, bhsd (default: bshd)")->type_name("NAME");
-    c.add_option("--threads-per-rank", to.threads, "threads that a rank computes with, 1 to 1024 (default: 1)")
+    c.add_option(
+         "--threads-per-rank", to.threads,
+         "threads that a rank computes with, 1 to 1024, or auto: as many as leave no core with two (default: auto)")
         ->type_name("t");
     c.add_option("--trace", to.trace,
                  "write what each rank did when to this file, for chrome://tracing or ui.perfetto.dev")
@@ -185,7 +187,7 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
                                  kernel_text(from.kernel),
                                  {},
                                  format::bshd,
-                                 1,
+                                 {},
                                  saving::resend,
                                  from.trace.has_value()}};
     if (what == attention_command::kind::compare) {
@@ -196,7 +198,8 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     if (from.ranks) to.ranks = static_cast<int>(whole_number("--ranks", *from.ranks, 1, 1024));
     if (from.scale) to.how.scale = real_number("--scale", *from.scale);
     if (choice("--format", from.format, formats) == 1) to.how.order = format::bhsd;
-    to.how.threads_per_rank = static_cast<int>(whole_number("--threads-per-rank", from.threads, 1, 1024));
+    if (from.threads != "auto")
+        to.how.threads_per_rank = static_cast<int>(whole_number("--threads-per-rank", from.threads, 1, 1024));
     if (from.storage) to.storage = static_cast<storage_type>(choice("--storage", *from.storage, storages));
     if (from.save && choice("--save", *from.save, saves) == 1) to.how.save = saving::keep;
     if (!from.dout)

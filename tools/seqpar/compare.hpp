@@ -84,7 +84,7 @@ template <class T, class World>
     all.save = !c.dout ? "" : c.how.save == saving::keep ? "keep" : "resend";
     all.world = World::name;
     all.ranks = world.ranks();
-    all.threads_per_rank = c.how.threads_per_rank;
+    all.threads_per_rank = c.how.threads_per_rank.value();
     all.layout = c.how.layout.name(), all.score = c.how.score.name(), all.kernel = c.how.kernel_text;
     all.scale = c.how.scale.value_or(1 / std::sqrt(static_cast<double>(all.shape.dim)));
 

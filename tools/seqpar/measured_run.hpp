@@ -90,7 +90,7 @@ template <class T, communicator Raw>
                                             how.score,
                                             layout,
                                             times ? traced_kernel(how.kernel, times) : how.kernel,
-                                            make_pool(how.threads_per_rank),
+                                            make_pool(how.threads_per_rank.value()),
                                             rest};
     const attention_shape shape = in.shape();
     const auto where = detail::place(layout, comm.size(), {shape.queries, shape.keys}, shape.heads, shape.kv_heads);

@@ -26,6 +26,15 @@ public:
                                          *asked));
     }
     [[nodiscard]] int ranks() const noexcept { return job_.size(); }
+    [[nodiscard]] static int ranks_here() {
+        MPI_Comm here = MPI_COMM_NULL;
+        int size = 1;
+        if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here) != MPI_SUCCESS ||
+            MPI_Comm_size(here, &size) != MPI_SUCCESS)
+            throw error("MPI does not tell how many ranks share this machine: give --threads-per-rank");
+        MPI_Comm_free(&here);
+        return size;
+    }
     [[nodiscard]] bool speaks() const noexcept { return job_.rank() == 0; }
     void agree(const std::string& trouble) { tool::agree(job_, trouble); }
     [[nodiscard]] bool same(int value) { return share(job_, value) == value; }

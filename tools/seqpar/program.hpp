@@ -9,6 +9,7 @@
 #include "score_request.hpp"
 
 #include <seqpar/core/error.hpp>
+#include <seqpar/core/executor.hpp>
 
 #include <fmt/format.h>
 
@@ -46,8 +47,9 @@ template <class World>
         speaker_in_agreement(world, [&] { fmt::print("{}\n", embed(*c)); });
         return 0;
     }
-    const auto& c = std::get<attention_command>(what);
+    attention_command c = std::get<attention_command>(what);
     world.settle(c.ranks);
+    if (!c.how.threads_per_rank) c.how.threads_per_rank = threads_per_rank(world.ranks_here());
     input_headers headers;
     in_agreement(world, [&] { headers = check_inputs(c); });
     // Ranks that found different types in files of one name must not part ways here.

@@ -26,8 +26,8 @@ struct attention_settings {
     any_kernel kernel;
     std::string kernel_text; ///< its name and what it runs on: "flash (avx512)"
     std::optional<double> scale;
-    format order = format::bshd; ///< of Q, K, V, OUT, DOUT and the gradients
-    int threads_per_rank = 1;
+    format order = format::bshd;         ///< of Q, K, V, OUT, DOUT and the gradients
+    std::optional<int> threads_per_rank; ///< none, until there are ranks: as many as leave no core with two
     saving save = saving::resend;
     bool trace = false; ///< write down what each rank does when
 };

@@ -24,7 +24,7 @@ struct options {
     bool lse = true;                             ///< return lse (ulysses sends it home); backward needs it
     saving save = saving::resend;                ///< what forward keeps for backward
     check_level check = check_level::all_ranks;  ///< of each forward
-    std::pmr::memory_resource* memory = nullptr; ///< where buffers and scratch come from; default: the default resource
+    std::pmr::memory_resource* memory = nullptr; ///< of buffers and scratch; default: a workspace
 };
 
 } // namespace seqpar

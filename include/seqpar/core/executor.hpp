@@ -75,8 +75,8 @@ private:
         std::atomic<index_t> next{0};
         index_t count = 0;
         const task* work = nullptr;
-        std::uint64_t generation = 0;
-        int busy = 0;
+        std::atomic<std::uint64_t> generation{0}; // this and the next change under the mutex only
+        std::atomic<int> busy{0};
         std::exception_ptr failure;
         std::vector<std::jthread> threads; // last member: joined before the others go
 
@@ -92,6 +92,7 @@ private:
             }
             wake.notify_all();
             take_items(f, 0);
+            await([&] { return busy == 0; });
             std::unique_lock lock(mutex);
             done.wait(lock, [&] { return busy == 0; });
             if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
@@ -106,7 +107,23 @@ private:
                 take_items(f, worker);
                 lock.lock();
                 if (--busy == 0) done.notify_all();
+                lock.unlock();
+                await([&] { return generation != seen; });
+                lock.lock();
             }
+        }
+        /// Waits a little for what is about to happen: to sleep and be woken takes longer. Only where each thread can have a core.
+        template <class Happened>
+        void await(const Happened& happened) const {
+            if (static_cast<int>(threads.size()) >= cores_here()) return;
+            for (int i = 0; i < 2000 && !happened(); ++i) relax();
+        }
+        static void relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+            __builtin_ia32_pause();
+#else
+            std::this_thread::yield();
+#endif
         }
         void take_items(const task& f, int worker) {
             try {

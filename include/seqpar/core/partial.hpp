@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/core/executor.hpp>
 #include <seqpar/core/tensor.hpp>
 
 #include <algorithm>
@@ -101,10 +102,11 @@ public:
     /// Writes the softmax: out = acc / sum and, unless lse is a default view (dim 0), lse = ln sum_j exp(score_j).
     /// A row that has seen nothing gets out = 0, lse = -inf. out: [batch, rows, heads, dim], any strides and storage
     /// type; lse: [batch, rows, heads, 1], natural logarithm, in the accumulation type.
+    /// Rows are shared among the executor's workers.
     template <class T>
-    void finish(const tensor_view<T>& out, const tensor_view<A>& lse) const {
+    void finish(const tensor_view<T>& out, const tensor_view<A>& lse, executor_ref threads = {}) const {
         if constexpr (real_element<A>) {
-            for_each_row([&](index_t b, index_t s, index_t h) {
+            for_each_row(threads, [&](index_t b, index_t s, index_t h) {
                 const A total = sum_(b, s, h);
                 const A* acc = acc_.view().at(b, s, h);
                 T* to = out.at(b, s, h);
@@ -135,6 +137,16 @@ private:
 
     [[nodiscard]] static extents per_row(const extents& e) noexcept { return {e.batch, e.seq, e.heads, 1}; }
 
+    template <class F>
+    void for_each_row(executor_ref threads, const F& f) const {
+        constexpr index_t rows = 64; // of an item
+        const index_t items = (shape().seq + rows - 1) / rows;
+        threads.run(shape().batch * items, [&](index_t item, int) {
+            const index_t first = item % items * rows, end = std::min(first + rows, shape().seq);
+            for (index_t s = first; s < end; ++s)
+                for (index_t h = 0; h < shape().heads; ++h) f(item / items, s, h);
+        });
+    }
     template <class F>
     void for_each_row(const F& f) const {
         for (index_t b = 0; b < shape().batch; ++b)

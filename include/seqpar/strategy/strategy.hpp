@@ -68,7 +68,7 @@ struct local_attention {
         if constexpr (real_element<T>)
             for (index_t h = 0; h < queries.heads.count && sinks_of(score) > 0; ++h)
                 seen.add_logit(h, logit_of(score, queries.heads.first + h));
-        seen.finish(x.out, x.lse);
+        seen.finish(x.out, x.lse, how.executor);
     }
 
     /// Whether some of these queries may see some of these keys, and which keys those are.

@@ -188,6 +188,26 @@ template <class S>
     }
 }
 
+/// acc += p v for panels [p0, p1), each register tile of rows with the keys that some of its rows see.
+template <class S>
+[[gnu::always_inline]] inline void add_seen_values(const tile<typename S::value_type>& t,
+                                                   const stretch<typename S::value_type>& s, index_t p0, index_t p1,
+                                                   index_t base) {
+    for (index_t r = 0; r < t.rows; r += S::value_rows) {
+        interval seen{p1 * S::panel_keys, p0 * S::panel_keys};
+        for (index_t i = r; i < std::min(r + S::value_rows, t.rows); ++i) {
+            const interval row = seen_of_panels<S>(t, i, p0, p1);
+            if (row.empty()) continue;
+            seen.first = std::min(seen.first, row.first);
+            seen.last = std::max(seen.last, row.last);
+        }
+        if (!seen.empty())
+            add_product<S, S::value_rows, S::value_vectors, block_keys, 1>(
+                t.p + (seen.first - base), s.v + (seen.first - s.base * S::panel_keys) * s.v_step, s.v_step,
+                seen.last - seen.first, t.columns, t.acc, r, std::min(r + S::value_rows, t.rows));
+    }
+}
+
 /// Whether register tiles of score_rows rows waste fewer on this many than those of value_rows.
 template <class S>
 [[nodiscard]] constexpr bool fits_score_rows(index_t rows) noexcept {
@@ -257,7 +277,9 @@ template <class Target, bool Changes, bool Few, class A>
         if constexpr (Changes) {
             if (t.changes->drops) drop_weights<S>(t, p0, p1, block * keys);
         }
-        if (!hide_values) {
+        if (!hide_values && !Few && (Changes || p0 < s.full_begin || p1 > s.full_end)) {
+            add_seen_values<S>(t, s, p0, p1, block * keys);
+        } else if (!hide_values) {
             const index_t begin = std::max(p0 * keys, s.first_key), end = std::min(p1 * keys, s.last_key);
             const A* p = t.p + (begin - block * keys);
             const A* v = s.v + (begin - s.base * keys) * s.v_step;

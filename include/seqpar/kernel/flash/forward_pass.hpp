@@ -78,10 +78,12 @@ private:
             packer_.pack(r, n - plan_.first_panel(r), b, g.kv_head, panels_of_run(r), true, nothing);
             report(worker);
         });
-        const index_t at_once = layout_.tiles_at_once(), sets = (tiles_of(g) + at_once - 1) / at_once;
+        // The same number of sets for each worker, of nearly the same number of tiles.
+        const index_t workers = how_.executor.workers(), tiles = tiles_of(g), each = workers * layout_.tiles_at_once(),
+                      sets = std::min((tiles + each - 1) / each * workers, tiles);
         how_.executor.run(sets, [&](index_t item, int worker) {
             // The last rows first: under a causal score they are the longest work.
-            const index_t first = (sets - 1 - item) * at_once, count = std::min(at_once, tiles_of(g) - first);
+            const index_t set = sets - 1 - item, first = set * tiles / sets, count = (set + 1) * tiles / sets - first;
             for (index_t n = 0; n < count; ++n) prepare(state(worker, n), g, first + n);
             fold_pieces(
                 b, plan_.pieces(), count, worker, [&](const auto& f) { f(g, index_t{0}, count); },

@@ -244,7 +244,8 @@ private:
             return all;
         const auto add = [&](const A* from, index_t columns) {
             constexpr index_t size = sizeof(A);
-            all.add({reinterpret_cast<const char*>(from + row * columns), 0, gradient_rows * columns * size, 1});
+            all.add(
+                {reinterpret_cast<const char*>(from + row * columns), columns * size, columns * size, gradient_rows});
         };
         add(rows.q, kc);
         add(rows.dout, vc);

@@ -50,7 +50,7 @@ multiply_pairs(const pair* q, index_t q_step, const pair* k, index_t count,
 #pragma GCC unroll 3
         for (int c = 0; c < C; ++c) tile[r][c] = S::vector{};
     for (index_t d = 0; d < count; ++d) {
-        ahead.ask(3);
+        if (d % ask_every == 0) ahead.ask(3 * ask_every);
         S::bits key[C];
 #pragma GCC unroll 3
         for (int c = 0; c < C; ++c) key[c] = *reinterpret_cast<const pairs*>(k + d * S::panel_keys + c * W);
@@ -77,7 +77,7 @@ add_weighted_pairs(const pair* w, index_t w_step, const pair* x, index_t x_step,
 #pragma GCC unroll 4
         for (int c = 0; c < Vectors; ++c) tile[a][c] = load<S>(to + a * columns + c * W);
     for (index_t t = 0; t < count; ++t) {
-        ahead.ask(2);
+        if (t % ask_every == 0) ahead.ask(2 * ask_every);
         S::bits value[Vectors];
 #pragma GCC unroll 4
         for (int c = 0; c < Vectors; ++c) value[c] = *reinterpret_cast<const pairs*>(x + t * x_step + c * W);

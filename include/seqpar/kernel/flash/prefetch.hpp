@@ -14,24 +14,26 @@ struct rows_to_come {
     index_t rows = 0;
 };
 
-/// Those of a few arrays, one after the other. Asked for a line or two at a time between computations, they are on their
-/// way while these run; asked for at once they would hold up what comes next.
+/// Those of a few arrays, one after the other. Asked for a few lines at a time between computations, they are on their way
+/// while these run; asked for at once they would hold up what comes next. Whole rows are asked for, on average as many lines as
+/// are wanted, so that keeping count costs little.
 class data_to_come {
 public:
     void add(const rows_to_come& rows) noexcept {
-        if (rows.rows > 0) parts_[static_cast<std::size_t>(count_++)] = rows;
+        if (rows.rows > 0 && rows.bytes > 0) parts_[static_cast<std::size_t>(count_++)] = rows;
     }
 
     /// Asks for the next `lines` cache lines.
-    [[gnu::always_inline]] void ask(int lines) {
+    [[gnu::always_inline]] void ask(index_t lines) {
         constexpr index_t line = 64;
-        for (int i = 0; i < lines && at_ < count_; ++i) {
+        wanted_ += lines;
+        while (wanted_ > 0 && at_ < count_) {
             rows_to_come& now = parts_[static_cast<std::size_t>(at_)];
-            __builtin_prefetch(now.row + offset_, 0, 3);
-            offset_ += line;
-            if (offset_ < now.bytes) continue;
-            offset_ = 0;
-            now.row += now.stride;
+            const char* const row = now.row;
+            const index_t bytes = now.bytes;
+            for (index_t offset = 0; offset < bytes; offset += line) __builtin_prefetch(row + offset, 0, 2);
+            wanted_ -= (bytes + line - 1) / line;
+            now.row = row + now.stride;
             if (--now.rows == 0) ++at_;
         }
     }
@@ -39,18 +41,21 @@ public:
 private:
     std::array<rows_to_come, 3> parts_;
     int at_ = 0, count_ = 0;
-    index_t offset_ = 0; // in the row
+    index_t wanted_ = 0; // lines
 };
 
-/// The same, line by line whatever is asked.
+/// Computations between two requests: products of so many elements with a panel.
+inline constexpr index_t ask_every = 4;
+
+/// The same, a third as many, whatever is asked.
 struct line_by_line {
     data_to_come& from;
-    [[gnu::always_inline]] void ask(int) { from.ask(1); }
+    [[gnu::always_inline]] void ask(index_t lines) { from.ask(lines / 3); }
 };
 
 /// Nothing to ask for.
 struct nothing_to_come {
-    [[gnu::always_inline]] void ask(int) const noexcept {}
+    [[gnu::always_inline]] void ask(index_t) const noexcept {}
 };
 
 } // namespace seqpar::flash_detail

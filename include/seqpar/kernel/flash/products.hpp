@@ -9,7 +9,7 @@
 namespace seqpar::flash_detail {
 
 /// tile[r][j] = sum_d rows[r * row_step + d * dim_step] panel[d][j] for score_rows rows and the keys of a panel. Each
-/// step asks for two lines of what is to come.
+/// step asks for three lines of what is to come.
 template <class S, class Ahead = nothing_to_come>
 [[gnu::always_inline]] inline void multiply_panel(const typename S::value_type* rows, index_t row_step,
                                                   index_t dim_step, const typename S::value_type* panel, index_t dim,
@@ -22,7 +22,7 @@ template <class S, class Ahead = nothing_to_come>
 #pragma GCC unroll 3
         for (int c = 0; c < C; ++c) tile[r][c] = vector{};
     for (index_t d = 0; d < dim; ++d) {
-        ahead.ask(3);
+        if (d % ask_every == 0) ahead.ask(3 * ask_every);
         vector key[C];
 #pragma GCC unroll 3
         for (int c = 0; c < C; ++c) key[c] = load<S>(panel + d * S::panel_keys + c * W);
@@ -103,7 +103,7 @@ template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class 
 #pragma GCC unroll 4
         for (int c = 0; c < Vectors; ++c) tile[a][c] = load<S>(to + a * columns + c * W);
     for (index_t t = 0; t < count; ++t) {
-        ahead.ask(2);
+        if (t % ask_every == 0) ahead.ask(2 * ask_every);
         vector value[Vectors];
 #pragma GCC unroll 4
         for (int c = 0; c < Vectors; ++c) value[c] = anywhere<S>(x + t * x_step + c * W).value;

@@ -38,7 +38,7 @@ class forward_scratch : public array_layout {
     using A = accumulator_t<T>;
 
 public:
-    static constexpr index_t few_rows = 192, most_tiles = 4;
+    static constexpr index_t few_rows = 192;
 
     /// q: [batch, rows, heads, head_dim]; v: [batch, ., kv_heads, head_dim of v].
     forward_scratch(const engine<T>& code, const panel_plan& plan, const extents& q, const extents& v, int workers)
@@ -66,9 +66,11 @@ public:
             states_ = all_tiles;
             tiles_at_once_ = std::max(index_t{1}, std::min(fit(tile_bytes), all_tiles / shares));
         } else {
-            const index_t share = rows / kv_heads / rows_ / (4 * index_t{workers});
-            states_ = keys <= fit(key_bytes) ? 1 : std::clamp(share, index_t{1}, most_tiles);
-            tiles_at_once_ = states_;
+            // Each brings the keys once from where all of them are. Pieces enough that workers end together.
+            const index_t head_tiles = rows / kv_heads / rows_,
+                          share = workers == 1 ? head_tiles : head_tiles / (8 * index_t{workers});
+            states_ = keys <= fit(key_bytes) ? 1 : std::min(share, fit(2 * tile_bytes));
+            tiles_at_once_ = states_ = std::max(states_, index_t{1});
             step_ = std::clamp(fit(2 * key_bytes) / block_keys * block_keys, block_keys, chunk_keys);
         }
         const auto take_keys = [&] {
