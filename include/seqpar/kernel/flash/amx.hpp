@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #if defined(__x86_64__) && defined(__linux__)
-#define SEQPAR_HAS_AMX 1
 
 #include <cpuid.h>
 #include <sys/syscall.h>

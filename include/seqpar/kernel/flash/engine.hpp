@@ -252,7 +252,7 @@ struct avx512_bf16_target : avx512_target {
 };
 #endif
 
-#if defined(SEQPAR_HAS_AMX)
+#if defined(__x86_64__) && defined(__linux__)
 /// avx512_bf16_target with products of matrices.
 struct amx_target : avx512_bf16_target {
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16,amx-tile,amx-bf16")]] static void
@@ -289,7 +289,7 @@ template <class T>
                 code.transpose_rows = &target::transpose;
                 code.copy_rows = &target::copy_all;
             }
-#if defined(SEQPAR_HAS_AMX)
+#if defined(__x86_64__) && defined(__linux__)
             if (set == instruction_set::amx_bf16 && !products_in_float) {
                 using target = amx_target;
                 code.panel_keys = amx_simd::panel_keys;

@@ -12,7 +12,7 @@
 #include <limits>
 #include <utility>
 
-#if defined(SEQPAR_HAS_AMX)
+#if defined(__x86_64__) && defined(__linux__)
 
 namespace seqpar::flash_detail {
 
@@ -24,8 +24,7 @@ struct amx_simd : pair_simd {
 };
 inline constexpr index_t amx_pairs = 16; ///< of a row of a register
 inline constexpr index_t amx_rows = 16;  ///< of a register
-inline constexpr index_t amx_panels =
-    8; ///< whose weights wait for their values: sums are loaded and stored once for all
+inline constexpr index_t amx_panels = 8; ///< whose weights wait for their values, so that sums are loaded once for all
 static_assert(most_tile_rows == 3 * amx_rows);
 
 /// Matrix instructions that a head_dim takes.

@@ -61,7 +61,7 @@ inline constexpr std::array all_instruction_sets{instruction_set::automatic,   i
     if (set == instruction_set::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (set == instruction_set::avx512_bf16)
         return is_supported(instruction_set::avx512) && __builtin_cpu_supports("avx512bf16");
-#if defined(SEQPAR_HAS_AMX)
+#if defined(__x86_64__) && defined(__linux__)
     if (set == instruction_set::amx_bf16)
         return is_supported(instruction_set::avx512_bf16) && flash_detail::amx::is_granted();
 #endif
