@@ -36,13 +36,20 @@ list(APPEND seqpar_openmp_flags -fopenmp)
 add_custom_target(seqpar_headers)
 foreach(compiler IN LISTS seqpar_compilers)
     set(stamps)
+    # Debian's clang comes without OpenMP's header.
+    execute_process(
+        COMMAND "${seqpar_compiler_${compiler}}" -fopenmp -fsyntax-only -include omp.h -x c++ /dev/null
+        RESULT_VARIABLE without_openmp OUTPUT_QUIET ERROR_QUIET
+    )
     foreach(header IN LISTS seqpar_headers)
         cmake_path(RELATIVE_PATH header BASE_DIRECTORY "${PROJECT_SOURCE_DIR}/include" OUTPUT_VARIABLE relative)
         seqpar_needs("${header}" needs)
         set(flags ${seqpar_include_flags})
         set(missing FALSE)
         foreach(need IN LISTS needs)
-            if(TARGET seqpar::${need})
+            if(need STREQUAL "openmp" AND without_openmp)
+                set(missing TRUE)
+            elseif(TARGET seqpar::${need})
                 list(APPEND flags ${seqpar_${need}_flags})
             else()
                 set(missing TRUE)
