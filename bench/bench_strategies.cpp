@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <mutex>
-#include <thread>
 
 namespace {
 
@@ -17,7 +16,7 @@ constexpr bench::sharded_case long_sequence{8192, 8, 8, 64, false}, long_causal{
     grouped{8192, 8, 2, 128, true};
 
 void forward(benchmark::State& state, const strategy_on_threads& strategy, int ranks, const bench::sharded_case& c) {
-    const int cores = std::min(ranks, std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    const int cores = std::min(ranks, cores_here());
     const double peak = bench::peak_of(cores);
     std::vector<double> seconds;
     threads::run(ranks, [&](thread_communicator world) {

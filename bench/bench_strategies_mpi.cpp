@@ -3,13 +3,13 @@
 #include "support/strategies.hpp"
 
 #include <seqpar/comm/mpi.hpp>
+#include <seqpar/core/executor.hpp>
 
 #include <benchmark/benchmark.h>
 
 #include <boost/mpi/environment.hpp>
 
 #include <algorithm>
-#include <thread>
 
 namespace {
 
@@ -19,7 +19,7 @@ using strategy_on_mpi = any_strategy<mpi_communicator>;
 constexpr bench::sharded_case work{8192, 8, 8, 64, true};
 
 void add(const char* name, const mpi_communicator& world, const strategy_on_mpi& strategy) {
-    const int cores = std::min(world.size(), std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    const int cores = std::min(world.size(), cores_here());
     benchmark::RegisterBenchmark(name,
                                  [=](benchmark::State& state) {
                                      const double peak = bench::peak_of(cores);

@@ -2,11 +2,12 @@
 #include "text_table.hpp"
 #include "units.hpp"
 
+#include <seqpar/core/executor.hpp>
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -40,7 +41,8 @@ namespace {
 std::string comparison::text() const {
     std::string all = fmt::format("{}; scale {:.4g}\n{}; layout {}; kernel {}\n", describe(shape, type), scale, score,
                                   layout, kernel);
-    const std::size_t threads = static_cast<std::size_t>(threads_per_rank), cores = std::thread::hardware_concurrency();
+    const std::size_t threads = static_cast<std::size_t>(threads_per_rank),
+                      cores = static_cast<std::size_t>(cores_here());
     all += fmt::format("{} ({}) of {}, on {}; serial on 1 rank\n\n", ranks_text(ranks), world,
                        plural(threads, "thread"), plural(cores, "core"));
     const bool both =

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <thread>
 
 namespace seqpar::tool {
 
@@ -24,7 +23,7 @@ public:
     /// serial: what serial has computed, if it has been run already; null: it is run.
     referee(const attention_settings& how, double scale, int ranks, const whole_inputs<T>& in,
             const measured_run<T>* serial) {
-        const thread_pool all_cores(std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 64));
+        const thread_pool all_cores(std::min(cores_here(), 64));
         const attention_shape shape = in.shape();
         context whole;
         whole.scale = scale;

@@ -10,11 +10,11 @@
 namespace seqpar {
 
 /// Memory that is lent again and again: what a scheme gives back waits for its next call, which asks for the same. After a few
-/// calls of a kind nothing is allocated any more, and no page is touched for the first time.
+/// calls of a kind nothing is asked of `source` any more, and no page is touched for the first time.
 ///
 /// Until all has been given back for the first time it passes each block on from `source` and back, and only takes note of the
 /// most that was lent at one time. From then on it holds one piece of that size, and what blocks of different sizes leave
-/// between them: a tenth more, as a rule. One rank's: one thread at a time.
+/// between them: seldom more than a quarter. One rank's: one thread at a time.
 ///
 /// O(pieces + gaps) a block: a few dozen.
 class workspace final : public std::pmr::memory_resource {

@@ -72,7 +72,10 @@ struct flash {
         const extents &q_shape = q.view.shape(), &v_shape = keys.front().v.shape();
         const int workers = how.executor.workers();
         const flash_detail::forward_scratch<T> layout(code, plan, q_shape, v_shape, workers);
-        const buffer scratch(workspace_bytes<T>(q_shape, v_shape, sources, workers), how.memory);
+        std::size_t bytes = layout.bytes();
+        if constexpr (std::is_same_v<T, bfloat16>) // as workspace_bytes says, which knows no score
+            bytes = std::max(bytes, scratch_bytes<T>(!changes_values(s), q_shape, v_shape, sources, workers));
+        const buffer scratch(bytes, how.memory);
         if (layout.bytes() == 0 || !sees_anything(how, q.at.rows, plan.runs(), s)) return;
         flash_detail::forward_pass<T, S>(code, how, q, keys, s, into, plan, layout, scratch.data()).run();
     }
@@ -85,15 +88,11 @@ struct flash {
     [[nodiscard]] std::size_t workspace_bytes(const extents& q, const extents& v, std::span<const positions> keys,
                                               int workers) const {
         check();
-        const auto bytes = [&](bool products_in_float) {
-            const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), products_in_float);
-            const flash_detail::panel_plan plan(keys, code.panel_keys);
-            return flash_detail::forward_scratch<T>(code, plan, q, v, workers).bytes();
-        };
+        const std::size_t bytes = scratch_bytes<T>(true, q, v, keys, workers);
         if constexpr (std::is_same_v<T, bfloat16>)
-            return std::max(bytes(true), bytes(false));
+            return std::max(bytes, scratch_bytes<T>(false, q, v, keys, workers));
         else
-            return bytes(true);
+            return bytes;
     }
 
     /// As `kernel` says: five products for each pair of tiles that the score lets be seen, however many workers there
@@ -130,6 +129,14 @@ struct flash {
     }
 
 private:
+    template <class T>
+    [[nodiscard]] std::size_t scratch_bytes(bool products_in_float, const extents& q, const extents& v,
+                                            std::span<const positions> keys, int workers) const {
+        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), products_in_float);
+        const flash_detail::panel_plan plan(keys, code.panel_keys);
+        return flash_detail::forward_scratch<T>(code, plan, q, v, workers).bytes();
+    }
+
     template <class T>
     [[nodiscard]] static std::vector<positions> rows_of(std::span<const key_block<T>> keys) {
         std::vector<positions> rows;

@@ -237,7 +237,8 @@ template <class Target, bool Changes, bool Few, class A>
         bool hide_values = false;
         if constexpr (Changes) change_scores<S>(t, s, p0, p1, block * keys);
         // The scores of a group are weighed while the products of the next one run.
-        index_t ready = -1, ready_panel = 0;
+        A* ready = nullptr;
+        index_t ready_row = 0;
         for (index_t panel = p0; panel < p1; ++panel) {
             const bool masked = Changes || panel < s.full_begin || panel >= s.full_end;
             hide_values |= masked && s.tainted[panel - s.base] != 0;
@@ -261,18 +262,14 @@ template <class Target, bool Changes, bool Few, class A>
                 } else {
                     raise = score_panel<S, false>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
                 }
-                if (ready >= 0)
-                    weigh_panel<S>(t.p + ready * block_keys + (ready_panel - block) * keys, t.reference + ready,
-                                   t.sums + ready * S::lanes);
+                if (ready != nullptr) weigh_panel<S>(ready, t.reference + ready_row, t.sums + ready_row * S::lanes);
                 if (raise)
                     Target::raise(x, t.p + r * block_keys + (p0 - block) * keys, (panel - p0) * keys, t.reference + r,
                                   t.sums + r * S::lanes, t.acc + r * t.columns, t.columns);
-                ready = r, ready_panel = panel;
+                ready = x, ready_row = r;
             }
         }
-        if (ready >= 0)
-            weigh_panel<S>(t.p + ready * block_keys + (ready_panel - block) * keys, t.reference + ready,
-                           t.sums + ready * S::lanes);
+        if (ready != nullptr) weigh_panel<S>(ready, t.reference + ready_row, t.sums + ready_row * S::lanes);
 
         if constexpr (Changes) {
             if (t.changes->drops) drop_weights<S>(t, p0, p1, block * keys);

@@ -132,6 +132,9 @@ template <int Groups>
 [[nodiscard]] inline bool has_reference(float reference) noexcept {
     return reference != std::numeric_limits<float>::lowest();
 }
+[[nodiscard]] inline bool all_have_references(const tile<float>& t) noexcept {
+    return std::all_of(t.reference, t.reference + t.rows, has_reference);
+}
 
 /// x[r][j] becomes an exponent, scale x[r][j] - reference_r, for rows [begin, end) and the keys of a panel; -inf where
 /// `Masked` and the row does not see them. While a row has no reference it counts as 0. Tells whether one exceeds it by too
@@ -234,11 +237,9 @@ template <int Groups>
     const pair* k = reinterpret_cast<const pair*>(s.k) + (s.begin - s.base) * keys * steps * amx_pairs;
     float *x = t.p, *next_x = t.p + amx_scores;
     pair* const w = reinterpret_cast<pair*>(t.p + 2 * amx_scores);
-    const auto* const references_end = t.reference + t.rows;
     const amx::registers borrowed;
     data_to_come ahead = *s.ahead;
-    bool all_refer =
-        std::all_of(static_cast<const float*>(t.reference), static_cast<const float*>(references_end), has_reference);
+    bool all_refer = all_have_references(t);
     bool hidden[amx_panels];
     index_t waiting = 0; // panels
 
@@ -262,9 +263,7 @@ template <int Groups>
         }
         if (!last) store_sums<Groups>(next_x, keys, true);
         std::swap(x, next_x);
-        if (!all_refer)
-            all_refer = std::all_of(static_cast<const float*>(t.reference), static_cast<const float*>(references_end),
-                                    has_reference);
+        if (!all_refer) all_refer = all_have_references(t);
 
         hidden[waiting++] = masked && s.tainted[panel - s.base] != 0;
         if (waiting < amx_panels && !last) continue;

@@ -200,10 +200,10 @@ template <class Target, bool Changes, class A>
                         fill_rows<S>(ds, gradient_keys);
                         continue;
                     }
-                    weights_again<S, true>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p, line_by_line{ahead});
+                    weights_again<S, true>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p, a_third_of{ahead});
                     score_gradients<S, true>(dout, t.v_columns, v, t.dim_v, t.delta + r, first, last, p, ds);
                 } else {
-                    weights_again<S, false>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p, line_by_line{ahead});
+                    weights_again<S, false>(q, t.k_columns, k, t.dim, t.lse + r, first, last, p, a_third_of{ahead});
                     score_gradients<S, false>(dout, t.v_columns, v, t.dim_v, t.delta + r, first, last, p, ds);
                 }
             }

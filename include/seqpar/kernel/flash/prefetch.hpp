@@ -47,8 +47,8 @@ private:
 /// Computations between two requests: products of so many elements with a panel.
 inline constexpr index_t ask_every = 4;
 
-/// The same, a third as many, whatever is asked.
-struct line_by_line {
+/// The same, a third as many lines as are asked for.
+struct a_third_of {
     data_to_come& from;
     [[gnu::always_inline]] void ask(index_t lines) { from.ask(lines / 3); }
 };
