@@ -2,6 +2,8 @@
 /// the cores in use, and to serial on one core.
 #include "support/strategies.hpp"
 
+#include <seqpar/core/executor.hpp>
+
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
