@@ -3,11 +3,13 @@
 #include <seqpar/attention/options.hpp>
 #include <seqpar/attention/policies.hpp>
 #include <seqpar/attention/preflight.hpp>
+#include <seqpar/core/binned_sum.hpp>
 #include <seqpar/core/shape.hpp>
 #include <seqpar/core/workspace.hpp>
 #include <seqpar/kernel/delta.hpp>
 #include <seqpar/score/parts.hpp>
 #include <seqpar/score/rows_seen.hpp>
+#include <seqpar/strategy/passes.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
 #include <algorithm>
@@ -61,49 +63,11 @@ struct backward_result {
 
 namespace detail {
 
-/// What a bound strategy keeps; nothing, if it has no backward.
-template <class Bound, class T>
-struct kept_by {
-    struct type {};
-};
-template <class Bound, class T>
-    requires requires { typename Bound::template saved<T>; }
-struct kept_by<Bound, T> {
-    using type = typename Bound::template saved<T>;
-};
-
-/// A gradient that is added up in the accumulation type: in the result itself where that is its type.
-template <class T>
-class gradient_sum {
-    using A = accumulator_t<T>;
-
-public:
-    gradient_sum(const tensor_view<T>& result, std::pmr::memory_resource* memory) : result_(result) {
-        if constexpr (std::is_same_v<T, A>)
-            clear(result_);
-        else
-            wide_ = tensor<A>(result.shape(), format::bshd, memory);
-    }
-    [[nodiscard]] tensor_view<A> view() noexcept {
-        if constexpr (std::is_same_v<T, A>)
-            return result_;
-        else
-            return wide_.view();
-    }
-    void finish() const {
-        if constexpr (!std::is_same_v<T, A>) copy(wide_.view(), result_);
-    }
-
-private:
-    tensor_view<T> result_;
-    tensor<A> wide_;
-};
-
 /// What a rank's rows add to the gradient of the sink of each head: - sum_i exp(sink - lse_i) delta_i, the weight of a key
 /// whose value row is zero. sums: [heads], or none.
 template <class A, score S>
 void add_sink_gradients(const S& s, const tensor_view<const A>& lse, const tensor_view<const A>& delta,
-                        std::span<double> sums) {
+                        std::span<binned_sum> sums) {
     const extents& e = lse.shape();
     for (std::size_t head = 0; head < sums.size(); ++head) {
         const index_t h = static_cast<index_t>(head);
@@ -111,16 +75,18 @@ void add_sink_gradients(const S& s, const tensor_view<const A>& lse, const tenso
         if (logit == -std::numeric_limits<double>::infinity()) continue;
         for (index_t b = 0; b < e.batch; ++b)
             for (index_t i = 0; i < e.seq; ++i)
-                sums[head] -= std::exp(logit - static_cast<double>(lse(b, i, h))) * static_cast<double>(delta(b, i, h));
+                sums[head] +=
+                    -std::exp(logit - static_cast<double>(lse(b, i, h))) * static_cast<double>(delta(b, i, h));
     }
 }
 
-template <class T, class Bound>
+/// E: what the strategy has moved.
+template <class T, class E, class Bound>
 struct saved_for_backward {
     std::shared_ptr<workspace> memory; // where `moved` may be: lives as long
     tensor_view<const T> q, k, v;
     lengths n;
-    typename kept_by<Bound, T>::type moved;
+    typename kept_by<Bound, E>::type moved;
 };
 
 } // namespace detail
@@ -137,7 +103,7 @@ struct saved_for_backward {
 ///     score          who sees whom, how much          full, causal, sliding_window, documents, softcap, alibi, bias,
 ///                                                     sink, dropout, score_function, a & b
 ///     layout         which rank holds which rows      contiguous, zigzag, striped
-///     kernel         how a block is computed          flash, reference
+///     kernel         how a block is computed          flash, reference, reproducible
 ///     executor       the threads of one rank          inline_executor, thread_pool
 ///     options        scale, lse, what is kept, checks, memory
 ///
@@ -172,15 +138,17 @@ public:
     using executor_type = detail::pick_t<detail::executor_kind, Policies...>;
     using value_type = typename backend_type::value_type; ///< storage type T of q, k, v, out
     using accumulator_type = accumulator_t<value_type>;
+    using element_type = kernel_element_t<kernel_type, value_type>; ///< the same, as the kernel takes it
 
 private:
     using bound_type = decltype(std::declval<const strategy_type&>().on(std::declval<communicator_type&>()));
-    using saved_type = detail::saved_for_backward<value_type, bound_type>;
+    using saved_type = detail::saved_for_backward<value_type, element_type, bound_type>;
+    using run = detail::passes<element_type, value_type>;
 
 public:
     static_assert(strategy_on<strategy_type, communicator_type>,
                   "attention: this strategy cannot run on this communicator");
-    static_assert(real_element<value_type> ? kernel<kernel_type, value_type> : true,
+    static_assert(real_element<value_type> ? kernel<kernel_type, element_type> : true,
                   "attention: this kernel does not take the backend's element type");
 
     /// Values of policies, in any order; those that are left out are default-made. Collective over the communicator's ranks.
@@ -220,11 +188,7 @@ public:
         if (options_.lse) x.lse = backend_.view_lse(lse);
 
         saved_type saved{workspace_, x.q, x.k, x.v, whole, {}};
-        if constexpr (requires { typename bound_type::template saved<T>; })
-            bound_.template forward<T>(local(x, whole), where, x,
-                                       options_.save == saving::keep ? &saved.moved : nullptr);
-        else
-            bound_.template forward<T>(local(x, whole), where, x);
+        run::forward(bound_, local(x, whole), where, x, options_.save == saving::keep ? &saved.moved : nullptr);
         return forward_result<decltype(out), decltype(lse), saved_type>{std::move(out), std::move(lse),
                                                                         std::move(saved)};
     }
@@ -244,10 +208,10 @@ public:
         using A = accumulator_type;
         static_assert(differentiable_score<score_type>,
                       "attention: this score has no backward: give its function a derivative");
-        static_assert(!differentiable_score<score_type> || differentiable_kernel<kernel_type, T, score_type>,
+        static_assert(!differentiable_score<score_type> || differentiable_kernel<kernel_type, element_type, score_type>,
                       "attention: this kernel has no backward: choose flash or reference");
         static_assert(
-            differentiable<bound_type, T, local_attention<kernel_type, score_type>>,
+            differentiable<bound_type, element_type, local_attention<kernel_type, score_type>>,
             "attention: this strategy has no backward: choose serial, ulysses, all_gather, ring, tree or grid");
         const saved_type& s = of.saved;
         const operands<T> x{s.q, s.k, s.v, {}, {}};
@@ -277,25 +241,18 @@ public:
         row_delta<T>(out, dout_view, dlse, delta.view());
         backward_result<decltype(backend_.make(e)), A> result{
             backend_.make(e), backend_.make(ke), backend_.make(ve), {}, {}};
-        detail::gradient_sum<T> dq(backend_.view(result.dq), memory()), dk(backend_.view(result.dk), memory()),
-            dv(backend_.view(result.dv), memory());
         const auto sinks = static_cast<std::size_t>(sinks_of(score_)),
                    slopes = static_cast<std::size_t>(slopes_of(score_));
-        std::pmr::vector<double> of_heads(sinks + slopes, memory()); // what this rank adds to each
+        std::pmr::vector<binned_sum> of_heads(sinks + slopes, memory()); // what this rank adds to each
         auto how = local(x, s.n);
         how.how.slope_gradients = std::span(of_heads).subspan(sinks);
-        bound_.template backward<T>(how, where, x,
-                                    gradients<T>{{dout_view, lse, std::as_const(delta).view()},
-                                                 dlse.shape().dim != 0,
-                                                 true,
-                                                 dq.view(),
-                                                 dk.view(),
-                                                 dv.view()},
-                                    s.moved);
+        run::backward(
+            bound_, how, where, x, row_gradients<T>{dout_view, lse, std::as_const(delta).view()}, dlse.shape().dim != 0,
+            detail::gradient_views<T>{backend_.view(result.dq), backend_.view(result.dk), backend_.view(result.dv)},
+            s.moved);
         detail::add_sink_gradients<A>(score_, lse, std::as_const(delta).view(), std::span(of_heads).first(sinks));
         sum_over_ranks(of_heads);
 
-        dq.finish(), dk.finish(), dv.finish();
         for (std::size_t n = 0; n < of_heads.size(); ++n)
             (n < sinks ? result.dsinks : result.dslopes).push_back(static_cast<A>(of_heads[n]));
         return result;
@@ -303,7 +260,11 @@ public:
 
     /// What forward costs a rank: messages and bytes sent, rounds, peak memory beyond its own tensors. No communication.
     [[nodiscard]] plan::cost predict(const attention_shape& shape, int rank) const {
-        return priced(shape, false, [&](const plan::problem& p) { return strategy_.predict(p, rank); });
+        return priced(shape, false, [&](const plan::problem& p) {
+            plan::cost c = strategy_.predict(p, rank);
+            c.memory += run::forward_bytes(p.items(p.of(rank).queries), p.lse);
+            return c;
+        });
     }
 
     /// What backward costs a rank, likewise; its own tensors are q, k, v, out, lse, dout and dq, dk, dv. `into_lse`: it is
@@ -311,13 +272,12 @@ public:
     [[nodiscard]] plan::cost predict_backward(const attention_shape& shape, int rank, bool into_lse = false) const {
         return priced(shape, into_lse, [&](const plan::problem& p) {
             plan::cost c = strategy_.predict_backward(p, rank);
-            const std::size_t size = static_cast<std::size_t>(comm_.size()), a = p.accumulator_bytes;
-            const std::size_t sums = sizeof(double) * static_cast<std::size_t>(sinks_of(score_) + slopes_of(score_));
-            // delta, and the sums of dq, dk, dv where they are not the results; then what the heads' gradients are
-            // summed from
-            const std::size_t wide = std::is_same_v<value_type, accumulator_type> ? 0 : a / p.element_bytes;
-            const std::size_t own =
-                p.items(p.of(rank).queries) * a + sums + (p.q_bytes(rank) + p.kv_bytes(rank)) * wide;
+            const std::size_t size = static_cast<std::size_t>(comm_.size()), rows = p.items(p.of(rank).queries);
+            const std::size_t sums =
+                sizeof(binned_sum) * static_cast<std::size_t>(sinks_of(score_) + slopes_of(score_));
+            // delta, and what is added up beside the results; then what the heads' gradients are summed from
+            const std::size_t own = rows * element_traits<accumulator_type>::wire_bytes + sums +
+                                    run::backward_bytes(rows, p.q_bytes(rank) + p.kv_bytes(rank));
             c.memory = own + std::max(c.memory, size > 1 ? size * sums : 0);
             if (size == 1 || sums == 0) return c;
             const auto rounds = static_cast<std::size_t>(std::bit_width(size - 1));
@@ -425,11 +385,11 @@ private:
         const lengths n{shape.queries, shape.keys};
         const auto where = detail::place(layout_, comm_.size(), n, shape.heads, shape.kv_heads);
         const auto scratch = [&](const extents& q, const extents& v, std::span<const positions> keys) {
-            return kernel_.template workspace_bytes<value_type>(q, v, keys, executor_.workers());
+            return kernel_.template workspace_bytes<element_type>(q, v, keys, executor_.workers());
         };
         const auto backward_scratch = [&](const extents& q, const extents& v, std::span<const positions> keys) {
-            if constexpr (differentiable_kernel<kernel_type, value_type, score_type>)
-                return kernel_.template backward_workspace_bytes<value_type>(q, v, keys, executor_.workers());
+            if constexpr (differentiable_kernel<kernel_type, element_type, score_type>)
+                return kernel_.template backward_workspace_bytes<element_type>(q, v, keys, executor_.workers());
             else
                 return std::size_t{0};
         };
@@ -440,7 +400,8 @@ private:
                                    .dim_v = shape.dim_v,
                                    .group = shape.heads / shape.kv_heads,
                                    .element_bytes = element_traits<value_type>::wire_bytes,
-                                   .accumulator_bytes = element_traits<accumulator_type>::wire_bytes,
+                                   .accumulator_bytes = element_traits<accumulator_t<element_type>>::wire_bytes,
+                                   .partial_scalars = partial<accumulator_t<element_type>>::scalars,
                                    .lse = options_.lse,
                                    .keep = options_.save == saving::keep,
                                    .into_lse = into_lse,
@@ -451,15 +412,15 @@ private:
                                    .seen = seen});
     }
 
-    /// Adds up what all ranks have, in the order of ranks, on every rank.
-    void sum_over_ranks(std::pmr::vector<double>& mine) {
+    /// Adds up what all ranks have, on every rank.
+    void sum_over_ranks(std::pmr::vector<binned_sum>& mine) {
         const std::size_t count = mine.size(), size = static_cast<std::size_t>(comm_.size());
         if (count == 0 || size == 1) return;
-        std::pmr::vector<double> all(size * count, memory());
+        std::pmr::vector<binned_sum> all(size * count, memory());
         collective::all_gather_doubling(
-            comm_, outgoing{reinterpret_cast<const std::byte*>(mine.data()), count * sizeof(double)},
+            comm_, outgoing{reinterpret_cast<const std::byte*>(mine.data()), count * sizeof(binned_sum)},
             reinterpret_cast<std::byte*>(all.data()));
-        std::ranges::fill(mine, 0.0);
+        std::ranges::fill(mine, binned_sum{});
         for (std::size_t i = 0; i < all.size(); ++i) mine[i % count] += all[i];
     }
 

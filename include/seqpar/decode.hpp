@@ -9,14 +9,15 @@
 #include <seqpar/decode/step_cost.hpp>
 #include <seqpar/score/parts.hpp>
 #include <seqpar/strategy/merge_results.hpp>
+#include <seqpar/strategy/passes.hpp>
 #include <seqpar/strategy/strategy.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <memory>
 #include <memory_resource>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -106,21 +107,27 @@ public:
     template <real_element T, layout L>
     [[nodiscard]] decoded<T> step(const std::type_identity_t<tensor_view<const T>>& q, const kv_cache<T, L>& cache,
                                   std::span<const index_t> counts = {}) {
-        using A = accumulator_t<T>;
+        using E = kernel_element_t<kernel_type, T>;
+        using A = accumulator_t<E>;
         const extents e = q.shape(), shape{e.batch, e.seq, e.heads, cache.shape().dim_v};
         const std::vector<index_t> all_rows(static_cast<std::size_t>(e.batch), e.seq);
         if (counts.empty()) counts = all_rows;
         check(q, cache, counts);
 
         softmax_result<A> mine(shape, memory());
-        for (index_t b = 0; b < e.batch; ++b) attend(q, cache, b, counts[static_cast<std::size_t>(b)], mine);
+        for (index_t b = 0; b < e.batch; ++b) attend<E>(q, cache, b, counts[static_cast<std::size_t>(b)], mine);
         all_reduce_results(comm_, mine, memory());
 
-        decoded<T> result{tensor<T>(shape), tensor<A>({e.batch, options_.lse ? e.seq : 0, e.heads, 1}, format::bhsd)};
+        using user = accumulator_t<T>;
+        decoded<T> result{tensor<T>(shape),
+                          tensor<user>({e.batch, options_.lse ? e.seq : 0, e.heads, 1}, format::bhsd)};
+        std::optional<detail::computed_in<user, A>> lse;
+        if (options_.lse) lse.emplace(result.lse.view(), memory());
         partial<A> seen(shape, memory());
         seen.merge(mine.out, mine.lse);
-        const operands<T> x{q, {}, {}, result.out.view(), options_.lse ? result.lse.view() : tensor_view<A>{}};
-        local(0, 0, e.dim, 1).template finish<T>(seen, origin{{}, {0, e.heads}}, x);
+        const operands<E> x{{}, {}, {}, viewed_as<E>(result.out.view()), lse ? lse->view() : tensor_view<A>{}};
+        local(0, 0, e.dim, 1).template finish<E>(seen, origin{{}, {0, e.heads}}, x);
+        if (lse) lse->finish();
         return result;
     }
 
@@ -132,7 +139,8 @@ public:
     template <real_element T, layout L>
     [[nodiscard]] plan::cost predict(const kv_cache<T, L>& cache, index_t heads, index_t rows,
                                      std::span<const index_t> counts = {}) const {
-        using A = accumulator_t<T>;
+        using E = kernel_element_t<kernel_type, T>;
+        using A = accumulator_t<E>;
         const cache_shape& s = cache.shape();
         std::size_t computing = 0;
         for (index_t b = 0; b < s.batch; ++b) {
@@ -142,11 +150,13 @@ public:
             computing =
                 std::max(computing,
                          partial<A>::bytes({1, count, heads, s.dim_v}) +
-                             kernel_.template workspace_bytes<T>({1, count, heads, s.dim}, {1, 0, s.kv_heads, s.dim_v},
+                             kernel_.template workspace_bytes<E>({1, count, heads, s.dim}, {1, 0, s.kv_heads, s.dim_v},
                                                                  std::span(&keys, 1), executor_.workers()));
         }
-        return plan::decode_step_cost(cache.size(), cache.rank(), static_cast<std::size_t>(s.batch * rows * heads),
-                                      s.dim_v, sizeof(A), computing);
+        const std::size_t asked = static_cast<std::size_t>(s.batch * rows * heads),
+                          merging = partial<A>::bytes({s.batch, rows, heads, s.dim_v});
+        return plan::decode_step_cost(cache.size(), cache.rank(), asked, s.dim_v, sizeof(A), computing, merging,
+                                      merging + detail::passes<E, T>::forward_bytes(asked, options_.lse));
     }
 
     [[nodiscard]] communicator_type& comm() noexcept { return comm_; }
@@ -218,7 +228,7 @@ private:
     }
 
     /// Writes the softmax of one sequence's queries over this rank's keys to its place in `into`.
-    template <real_element T, layout L, class A = accumulator_t<T>>
+    template <real_element E, real_element T, layout L, class A = accumulator_t<E>>
     void attend(const tensor_view<const T>& q, const kv_cache<T, L>& cache, index_t b, index_t count,
                 softmax_result<A>& into) const {
         const extents& e = q.shape();
@@ -231,15 +241,16 @@ private:
         const tensor_view<A> out = one(into.out), lse = one(into.lse);
         clear(out);
         for (index_t i = 0; i < e.seq; ++i)
-            for (index_t h = 0; h < e.heads; ++h) lse(0, i, h) = -std::numeric_limits<A>::infinity();
+            for (index_t h = 0; h < e.heads; ++h) lse(0, i, h) = partial<A>::nothing;
 
         const origin queries{{run{position(length - asked), 1, asked}}, {0, e.heads}},
             keys{cache.held_by(cache.rank(), b), {0, cache.shape().kv_heads}};
-        const key_block<T> own{cache.k(b), cache.v(b), keys};
+        const key_block<E> own{viewed_as<const E>(cache.k(b)), viewed_as<const E>(cache.v(b)), keys};
         partial<A> seen({1, asked, e.heads, cache.shape().dim_v}, memory());
         nothing travelling;
         local(length, b, e.dim, e.heads / cache.shape().kv_heads)
-            .template fold<T>(block<const T>{one(q).rows(first, asked), queries}, std::span(&own, 1), seen, travelling);
+            .template fold<E>(block<const E>{viewed_as<const E>(one(q).rows(first, asked)), queries},
+                              std::span(&own, 1), seen, travelling);
         seen.finish(out.rows(first, asked), lse.rows(first, asked));
     }
 

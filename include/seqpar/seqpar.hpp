@@ -16,6 +16,7 @@
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/flash.hpp>
 #include <seqpar/kernel/reference.hpp>
+#include <seqpar/kernel/reproducible.hpp>
 #include <seqpar/kernel/rope.hpp>
 #include <seqpar/kernel/traced_kernel.hpp>
 #include <seqpar/layout/any_layout.hpp>

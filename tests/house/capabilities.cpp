@@ -39,14 +39,15 @@ using type_of = typename E::type;
 
 /// forward: the strategy runs on the communicator, and the kernel takes the element type and the score.
 template <class S, class C, class K, class T, class Score>
-constexpr bool forward_works = strategy_on<S, C>&& kernel<K, T, Score>;
+constexpr bool forward_works = strategy_on<S, C>&& kernel<K, kernel_element_t<K, T>, Score>;
 
 /// backward: all of them have one.
 template <class S, class C, class K, class T, class Score>
 constexpr bool backward_works = [] {
+    using E = kernel_element_t<K, T>;
     if constexpr (forward_works<S, C, K, T, Score>)
-        return differentiable_score<Score> && differentiable_kernel<K, T, Score> &&
-               differentiable<decltype(std::declval<const S&>().on(std::declval<C&>())), T, local_attention<K, Score>>;
+        return differentiable_score<Score> && differentiable_kernel<K, E, Score> &&
+               differentiable<decltype(std::declval<const S&>().on(std::declval<C&>())), E, local_attention<K, Score>>;
     else
         return false;
 }();
@@ -129,7 +130,8 @@ int main() {
     const list communicators{entry<self_communicator>{"self_communicator"},
                              entry<thread_communicator>{"thread_communicator"},
                              entry<metered<thread_communicator>>{"metered of them"}};
-    const list kernels{entry<flash>{"flash"}, entry<reference>{"reference"}, entry<any_kernel>{"any_kernel"}};
+    const list kernels{entry<flash>{"flash"}, entry<reference>{"reference"}, entry<reproducible>{"reproducible"},
+                       entry<any_kernel>{"any_kernel"}};
     const list elements{entry<float>{"float"}, entry<double>{"double"}, entry<bfloat16>{"bfloat16"}};
 
     std::puts("# What works with what\n");
@@ -184,12 +186,14 @@ int main() {
                           backward_works<S, thread_communicator, flash, T, Score>);
                 count.add(forward_works<S, thread_communicator, reference, T, Score>,
                           backward_works<S, thread_communicator, reference, T, Score>);
+                count.add(forward_works<S, thread_communicator, reproducible, T, Score>,
+                          backward_works<S, thread_communicator, reproducible, T, Score>);
             });
         });
         print_row({s.name, tally::of(count.forward, count.all), tally::of(count.backward, count.all)});
     });
-    std::puts("\nEach counts the products of scores, the kernels flash and reference, and float, double and bfloat16. "
-              "Layouts,");
-    std::puts(
-        "tensor backends and executors are asked nothing by a strategy or a kernel: each works with all of the above.");
+    std::puts("\nEach counts the products of scores, the kernels flash, reference and reproducible, and float, "
+              "double and");
+    std::puts("bfloat16. Layouts, tensor backends and executors are asked nothing by a strategy or a kernel: each "
+              "works with all of the above.");
 }

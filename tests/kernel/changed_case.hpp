@@ -175,7 +175,8 @@ struct changed_attention : attention_input<T> {
         got.finish(o.view(), l.view());
         return within("out", o.data(), out, why) && within("lse", l.data(), lse, why);
     }
-    [[nodiscard]] bool accepts(const gradients<A>& got, const std::vector<double>& slope_gradients, std::string& why) {
+    [[nodiscard]] bool accepts(const gradients<A>& got, const std::vector<binned_sum>& slope_gradients,
+                               std::string& why) {
         return within("dq", got.dq.data(), dq, why) && within("dk", got.dk.data(), dk, why) &&
                within("dv", got.dv.data(), dv, why) && within("dslope", slope_gradients.data(), slopes, why);
     }
@@ -314,10 +315,10 @@ private:
 template <class K, class T>
 [[nodiscard]] gradients<accumulator_t<T>> differentiate(const K& kernel, const context& how,
                                                         const changed_attention<T>& in,
-                                                        std::vector<double>& slope_gradients) {
+                                                        std::vector<binned_sum>& slope_gradients) {
     using A = accumulator_t<T>;
     gradients<A> result(in.n);
-    slope_gradients.assign(static_cast<std::size_t>(in.n.heads), 0);
+    slope_gradients.assign(static_cast<std::size_t>(in.n.heads), binned_sum{});
     context with_slopes = how;
     with_slopes.slope_gradients = slope_gradients;
     const origin rows = in.rows(), keys = in.keys();

@@ -32,7 +32,7 @@ double check(const sizes& n, std::size_t score, memory_order order, int workers,
     in.how.executor = pool;
     const auto judge = [&](const auto& kernel) {
         std::string why;
-        std::vector<double> slopes;
+        std::vector<binned_sum> slopes;
         const auto got = differentiate(kernel, in.how, in, slopes);
         const bool right = in.accepts(got, slopes, why);
         INFO(kernel.name() << ' ' << element_traits<T>::name << ' ' << n.text() << ' ' << in.score.name() << " order "
@@ -101,7 +101,7 @@ TEST_CASE("gradients through scores that change values are those of finite diffe
     const sizes n{2, 8, 7, 4, 2, 3, 2};
     for (std::size_t which = 0; which < changed_scores_count; ++which) {
         changed_attention<double> in(n, changed_score(which, n), 3);
-        std::vector<double> slopes;
+        std::vector<binned_sum> slopes;
         const auto got = differentiate(flash{}, in.how, in, slopes);
         const auto loss = [&](const any_score& score) {
             partial<double> result = attend(flash{}, in.how, in, score);
@@ -140,7 +140,8 @@ TEST_CASE("gradients through scores that change values are those of finite diffe
         check_all("dv", in.v, got.dv);
     }
     // The slopes of ALiBi, which the score holds.
-    std::vector<double> values{0.5, 0.1, -0.3, 1}, slopes;
+    std::vector<double> values{0.5, 0.1, -0.3, 1};
+    std::vector<binned_sum> slopes;
     const auto with = [&](const std::vector<double>& s) {
         return causal{alignment::at(3)} & softcap{2} & alibi(s, alignment::bottom_right()) & random_drop{0.2};
     };
@@ -164,7 +165,7 @@ TEST_CASE("gradients through scores that change values are those of finite diffe
         };
         const double step = 0x1p-16, slope = (loss(step) - loss(-step)) / (2 * step);
         CHECK(std::abs(slope) > 1e-3);
-        CHECK(slopes[h] == Approx(slope).epsilon(1e-6));
+        CHECK(static_cast<double>(slopes[h]) == Approx(slope).epsilon(1e-6));
     }
 }
 
@@ -174,7 +175,7 @@ TEMPLATE_TEST_CASE("where a score changes values, workers and shards do not chan
     for (std::size_t which = 0; which < changed_scores_count; ++which) {
         const changed_attention<TestType> in(n, changed_score(which, n), 23);
         context how = in.how;
-        std::vector<double> slopes, others;
+        std::vector<binned_sum> slopes, others;
         const auto alone = differentiate(flash{}, how, in, slopes);
         for (const int workers : {2, 3}) {
             const thread_pool pool(workers);
@@ -187,7 +188,7 @@ TEMPLATE_TEST_CASE("where a score changes values, workers and shards do not chan
         const auto check_shards = [&](const auto& layout, int size) {
             using A = accumulator_t<TestType>;
             gradients<A> result(n);
-            std::vector<double> of_shards(4);
+            std::vector<binned_sum> of_shards(4);
             how.slope_gradients = of_shards;
             const origin rows = in.rows();
             std::vector<origin> at;
@@ -245,16 +246,16 @@ TEST_CASE("what changes values is asked with the global batch, head and position
         tensor<double> out(n.out()), lse({2, n.rows, n.heads, 1}), delta({2, n.rows, n.heads, 1});
         forward.finish(out.view(), lse.view());
         row_delta<double>(out.view(), dout.view(), {}, delta.view());
-        const auto run_with = [&](const auto& kernel, std::vector<double>& of_slopes) {
+        const auto run_with = [&](const auto& kernel, std::vector<binned_sum>& of_slopes) {
             gradients<double> result(n);
-            of_slopes.assign(8, 0.25); // added to
+            of_slopes.assign(8, binned_sum(0.25)); // added to
             how.slope_gradients = of_slopes;
             const key_gradients<double> of_keys{result.dk.view(), result.dv.view()};
             kernel.backward(how, q, row_gradients<double>{dout.view(), lse.view(), delta.view()}, list, score,
                             result.dq.view(), std::span<const key_gradients<double>>(&of_keys, 1));
             return result;
         };
-        std::vector<double> want_slopes, got_slopes;
+        std::vector<binned_sum> want_slopes, got_slopes;
         const gradients<double> want = run_with(reference{}, want_slopes);
         for (const instruction_set set : targets()) {
             const gradients<double> got = run_with(flash{set}, got_slopes);
@@ -272,8 +273,8 @@ TEST_CASE("what changes values is asked with the global batch, head and position
             check_same(want.dk, got.dk);
             check_same(want.dv, got.dv);
             for (std::size_t h = 0; h < 8; ++h) {
-                CHECK(got_slopes[h] == Approx(want_slopes[h]).epsilon(1e-10));
-                CHECK((got_slopes[h] != 0.25) == (slopes_of(score) > 0 && 2 <= h && h < 6));
+                CHECK(static_cast<double>(got_slopes[h]) == Approx(static_cast<double>(want_slopes[h])).epsilon(1e-10));
+                CHECK((static_cast<double>(got_slopes[h]) != 0.25) == (slopes_of(score) > 0 && 2 <= h && h < 6));
             }
         }
         // Not wanted: nothing else changes.
@@ -291,7 +292,7 @@ TEMPLATE_TEST_CASE("NaN of what a score hides or drops does not reach the gradie
                    double, bfloat16) {
     const sizes n{1, 60, 150, 2, 1, 20, 12};
     const TestType nan = static_cast<TestType>(std::numeric_limits<float>::quiet_NaN());
-    std::vector<double> slopes;
+    std::vector<binned_sum> slopes;
     for (const any_score& score : std::vector<any_score>{
              random_bias{0.5}, causal{alignment::bottom_right()} & random_bias{0.3} & random_drop{0.4},
              random_drop{0.5} & softcap{2}}) {
@@ -382,7 +383,7 @@ TEST_CASE("the scratch is the same whatever the score does") {
             context how = in.how;
             how.executor = pool;
             how.memory = &memory;
-            std::vector<double> slopes;
+            std::vector<binned_sum> slopes;
             (void)differentiate(flash{}, how, in, slopes);
             CHECK(memory.peak() == flash{}.backward_workspace_bytes<float>(n.q(), n.v(), keys, workers));
             memory.reset_peak();
@@ -420,7 +421,7 @@ TEST_CASE("a score without derivative goes forward, and backward refuses it, who
         how.executor = pool;
         changed_attention<float> other(n, softcap{2}, 30);
         other.score = steps{};
-        std::vector<double> slopes;
+        std::vector<binned_sum> slopes;
         std::string message;
         try {
             (void)differentiate(flash{}, how, other, slopes);

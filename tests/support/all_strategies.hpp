@@ -21,14 +21,15 @@
 #include <seqpar/strategy/ulysses.hpp>
 
 #include <functional>
+#include <type_traits>
 #include <vector>
 
 namespace seqpar::testing {
 
 /// Those that run on so many ranks, nestings included.
-template <communicator C>
-[[nodiscard]] std::vector<any_strategy<C>> all_strategies(int ranks) {
-    using any = any_strategy<C>;
+template <communicator C, class Kernel = any_kernel>
+[[nodiscard]] std::vector<any_strategy<C, Kernel>> all_strategies(int ranks) {
+    using any = any_strategy<C, Kernel>;
     std::vector<any> bare{ring{},
                           ring{ring_route::bidirectional(), ring_passing::keys},
                           ring{ring_route::one_way(), ring_passing::queries},
@@ -55,14 +56,15 @@ template <communicator C>
 }
 
 /// One attention over a whole sequence.
-template <real_element T>
+template <real_element T, class Kernel = any_kernel>
 struct whole_run {
-    any_strategy<thread_communicator> strategy;
+    any_strategy<thread_communicator, Kernel> strategy;
     int ranks;
     any_score score;
     any_layout layout = contiguous{};
-    any_kernel kernel = flash{};
+    Kernel kernel = std::conditional_t<std::is_same_v<Kernel, any_kernel>, flash, Kernel>{};
     options how = {};
+    int threads_per_rank = 1;
 
     struct forward_result {
         tensor<T> out;
@@ -70,6 +72,7 @@ struct whole_run {
     };
     struct backward_result {
         tensor<T> out, dq, dk, dv;
+        tensor<accumulator_t<T>> lse;
         std::vector<accumulator_t<T>> dsinks, dslopes;
     };
 
@@ -93,14 +96,20 @@ struct whole_run {
 
     [[nodiscard]] backward_result backward(const tensor<T>& q, const tensor<T>& k, const tensor<T>& v,
                                            const tensor<T>& dout) const {
-        backward_result whole{
-            tensor<T>(dout.shape()), tensor<T>(q.shape()), tensor<T>(k.shape()), tensor<T>(v.shape()), {}, {}};
+        backward_result whole{tensor<T>(dout.shape()),
+                              tensor<T>(q.shape()),
+                              tensor<T>(k.shape()),
+                              tensor<T>(v.shape()),
+                              tensor<accumulator_t<T>>({q.shape().batch, q.shape().seq, q.shape().heads, 1}),
+                              {},
+                              {}};
         on_ranks(
             [&](auto& attend, const positions& rows, const positions& keys) {
                 const tensor<T> my_q = part(q, rows), my_k = part(k, keys), my_v = part(v, keys);
                 const auto r = attend.forward(my_q, my_k, my_v);
                 const auto g = attend.backward(part(dout, rows), r);
                 put_rows(r.out.view(), rows, whole.out.view());
+                put_rows(r.lse.view(), rows, whole.lse.view());
                 put_rows(g.dq.view(), rows, whole.dq.view());
                 put_rows(g.dk.view(), keys, whole.dk.view());
                 put_rows(g.dv.view(), keys, whole.dv.view());
@@ -122,7 +131,8 @@ private:
     template <class F>
     void on_ranks(const F& f, index_t queries, index_t keys) const {
         threads::run(ranks, [&](thread_communicator world) {
-            attention attend{world, strategy, layout, score, kernel, span_backend<T>{}, how};
+            attention attend{world,  strategy,          layout, score,
+                             kernel, span_backend<T>{}, how,    thread_pool(threads_per_rank)};
             f(attend, layout.positions(world.rank(), ranks, queries), layout.positions(world.rank(), ranks, keys));
         });
     }

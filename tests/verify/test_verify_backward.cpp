@@ -151,7 +151,7 @@ struct loses_slope_gradients {
     template <class T, class S, class Dq, class Dkv>
     static void backward(context how, const block<const T>& q, const row_gradients<T>& rows,
                          std::span<const key_block<T>> keys, const S& s, const Dq& dq, const Dkv& dkv) {
-        std::vector<double> lost(how.slope_gradients.size());
+        std::vector<binned_sum> lost(how.slope_gradients.size());
         how.slope_gradients = lost;
         reference{}.backward(how, q, rows, keys, s, dq, dkv);
     }

@@ -98,7 +98,7 @@ private:
 
 /// The commands attend and verify: computes, judges what was computed (verify), and writes it where that is asked for and it
 /// is right. Returns the exit status. Collective.
-template <class T, class World>
+template <class T, class Kernel, class World>
 [[nodiscard]] int attend(World& world, const attention_command& c, const whole_inputs<T>& in) {
     const bool verifies = c.what == attention_command::kind::verify;
     std::optional<attend_outputs> outputs;
@@ -113,12 +113,12 @@ template <class T, class World>
             if (comm.rank() == 0)
                 shown.say(fmt::format("{}, {}", c.strategies.front().text(), ranks_text(comm.size())));
             measured_run<T> run =
-                run_measured<T>(comm, c.strategies.front(), c.how.layout, c.how, verifies || c.lse, in, false);
+                run_measured<T, Kernel>(comm, c.strategies.front(), c.how.layout, c.how, verifies || c.lse, in, false);
             int judged = 0;
             if (verifies) {
                 if (comm.rank() == 0) {
                     shown.say("computing serial and the definition, judging");
-                    const referee<T> referee(c.how, run.scale, comm.size(), in, nullptr);
+                    const referee<T, Kernel> referee(c.how, run.scale, comm.size(), in, nullptr);
                     const report r = referee.judge_forward(run);
                     verdict = r.text();
                     judged = r.passed ? 0 : 1;

@@ -4,6 +4,7 @@
 #include "words.hpp"
 
 #include <seqpar/core/error.hpp>
+#include <seqpar/kernel/reproducible.hpp>
 #include <seqpar/score/full.hpp>
 #include <seqpar/version.hpp>
 
@@ -46,6 +47,7 @@ struct embed_texts {
 struct attention_texts {
     std::string q, k, v, layout = "contiguous", kernel = "flash", format = "bshd", threads = "auto";
     std::optional<std::string> out, lse, json, trace, strategy, ranks, scale, storage, dout, dlse, grads, save;
+    bool reproducible = false;
     score_texts score;
 };
 
@@ -89,8 +91,12 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     c.add_option("--layout", to.layout,
                  "which rank holds which rows: contiguous, zigzag, striped (default: contiguous)")
         ->type_name("NAME");
-    c.add_option("--kernel", to.kernel, "flash, reference; flash:avx2 forces an instruction set (default: flash)")
-        ->type_name("NAME");
+    CLI::Option* const kernel =
+        c.add_option("--kernel", to.kernel, "flash, reference; flash:avx2 forces an instruction set (default: flash)")
+            ->type_name("NAME");
+    c.add_flag("--reproducible", to.reproducible,
+               "the same bits for every strategy, layout, number of ranks and of threads; slow")
+        ->excludes(kernel);
     c.add_flag("--causal", to.score.causal, "a query at position p sees the keys at positions <= p");
     c.add_option("--align", to.score.align,
                  "where query 0 stands: top-left (at key 0), bottom-right (at key Nk - Nq) "
@@ -184,7 +190,8 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
                          .how = {layout_named(from.layout),
                                  any_score(full{}),
                                  kernel_named(from.kernel),
-                                 kernel_text(from.kernel),
+                                 from.reproducible ? reproducible{}.name() : kernel_text(from.kernel),
+                                 from.reproducible,
                                  {},
                                  format::bshd,
                                  {},

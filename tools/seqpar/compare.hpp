@@ -36,9 +36,9 @@ namespace seqpar::tool {
 
 /// One row: the strategy on all ranks, or serial on rank 0 by itself, judged on rank 0. Collective. Serial comes first: what
 /// it has computed is what the others are compared with.
-template <class T, communicator C>
+template <class T, class Kernel, communicator C>
 [[nodiscard]] comparison_row compare_one(C& comm, const strategy_name& strategy, const attention_command& c,
-                                         const whole_inputs<T>& in, std::optional<referee<T>>& judges,
+                                         const whole_inputs<T>& in, std::optional<referee<T, Kernel>>& judges,
                                          std::vector<run_trace>& traces, progress& shown) {
     comparison_row row;
     row.strategy = strategy.text();
@@ -57,16 +57,16 @@ template <class T, communicator C>
     };
     if (strategy.is_serial()) {
         C alone = comm.split(comm.rank() == 0 ? 0 : 1, comm.rank());
-        if (comm.rank() == 0) judge_it(run_measured<T>(alone, strategy, contiguous{}, c.how, true, in, true));
+        if (comm.rank() == 0) judge_it(run_measured<T, Kernel>(alone, strategy, contiguous{}, c.how, true, in, true));
     } else {
-        judge_it(run_measured<T>(comm, strategy, c.how.layout, c.how, true, in, true));
+        judge_it(run_measured<T, Kernel>(comm, strategy, c.how.layout, c.how, true, in, true));
     }
     await_rank_0(comm);
     return row;
 }
 
 /// The command compare. Returns the exit status. Collective.
-template <class T, class World>
+template <class T, class Kernel, class World>
 [[nodiscard]] int compare(World& world, const attention_command& c, const whole_inputs<T>& in) {
     std::optional<output_file> json, trace;
     speaker_in_agreement(world, [&] {
@@ -93,7 +93,7 @@ template <class T, class World>
     {
         progress shown(world.speaks());
         world.run([&](auto comm) {
-            std::optional<referee<T>> judges; // on rank 0
+            std::optional<referee<T, Kernel>> judges; // on rank 0
             std::vector<comparison_row> rows;
             std::vector<run_trace> traces; // on rank 0
             for (const strategy_name& strategy : strategies) {
@@ -101,7 +101,7 @@ template <class T, class World>
                     shown.say(fmt::format("{}, {} ({} of {})", strategy.text(),
                                           ranks_text(strategy.is_serial() ? 1 : comm.size()), rows.size() + 1,
                                           strategies.size()));
-                rows.push_back(compare_one<T>(comm, strategy, c, in, judges, traces, shown));
+                rows.push_back(compare_one<T, Kernel>(comm, strategy, c, in, judges, traces, shown));
             }
             if (comm.rank() == 0) all.rows = std::move(rows), all_traces = std::move(traces);
             const int mine = share(comm, comm.rank() == 0 && !all.verified() ? 1 : 0);

@@ -4,6 +4,9 @@
 #include "program.hpp"
 #include "thread_world.hpp"
 
+extern template int seqpar::tool::run_attention<seqpar::reproducible>(thread_world&, const attention_command&,
+                                                                      const input_headers&);
+
 int main(int argc, char** argv) {
     using namespace seqpar::tool;
     try {

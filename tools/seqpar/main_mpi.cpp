@@ -25,6 +25,9 @@ bool all_arrive() {
 
 } // namespace
 
+extern template int seqpar::tool::run_attention<seqpar::reproducible>(mpi_world&, const attention_command&,
+                                                                      const input_headers&);
+
 int main(int argc, char** argv) {
     using namespace seqpar::tool;
     const boost::mpi::environment environment(argc, argv, boost::mpi::threading::funneled);

@@ -27,10 +27,11 @@
 
 namespace seqpar::tool {
 
-/// The one scheme that the program instantiates, for an element type and a communicator: all else is chosen at run time.
-template <class T, communicator C>
-using run_time_attention =
-    attention<any_strategy<C>, C, span_backend<T>, any_score, any_layout, any_kernel, thread_pool, options>;
+/// The one scheme that the program instantiates, for an element type, a communicator, and any_kernel or `reproducible`: all
+/// else is chosen at run time.
+template <class T, class Kernel, communicator C>
+using run_time_attention = attention<any_strategy<C, traced_kernel<Kernel>>, C, span_backend<T>, any_score, any_layout,
+                                     traced_kernel<Kernel>, thread_pool, options>;
 
 /// One strategy over the whole input: outputs, gathered on rank 0 in the order of the files, and what it cost.
 template <class T>
@@ -73,7 +74,7 @@ template <communicator C>
 /// Runs a strategy on this rank's rows of the whole input, backward too if it has a DOUT, and gathers the results.
 /// Collective. `layout` may differ from the settings'. best_of_two: what takes less than half a second is run twice and the
 /// faster time taken.
-template <class T, communicator Raw>
+template <class T, class Kernel, communicator Raw>
 [[nodiscard]] measured_run<T> run_measured(Raw& raw, const strategy_name& strategy, const any_layout& layout,
                                            const attention_settings& how, bool lse, const whole_inputs<T>& in,
                                            bool best_of_two) {
@@ -84,14 +85,14 @@ template <class T, communicator Raw>
     const auto times = how.trace ? std::make_shared<timeline>() : nullptr;
     options rest;
     rest.scale = how.scale, rest.lse = lse || in.dout, rest.memory = &memory, rest.save = how.save;
-    run_time_attention<T, comm_type> attend{comm_type(comm, times),
-                                            strategy.on<comm_type>(),
-                                            span_backend<T>{how.order},
-                                            how.score,
-                                            layout,
-                                            times ? traced_kernel(how.kernel, times) : how.kernel,
-                                            make_pool(how.threads_per_rank.value()),
-                                            rest};
+    run_time_attention<T, Kernel, comm_type> attend{comm_type(comm, times),
+                                                    strategy.on<comm_type, traced_kernel<Kernel>>(),
+                                                    span_backend<T>{how.order},
+                                                    how.score,
+                                                    layout,
+                                                    traced_kernel(kernel_of<Kernel>(how), times),
+                                                    make_pool(how.threads_per_rank.value()),
+                                                    rest};
     const attention_shape shape = in.shape();
     const auto where = detail::place(layout, comm.size(), {shape.queries, shape.keys}, shape.heads, shape.kv_heads);
     const placement& here = where[static_cast<std::size_t>(comm.rank())];

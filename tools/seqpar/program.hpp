@@ -10,6 +10,8 @@
 
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/executor.hpp>
+#include <seqpar/kernel/any_kernel.hpp>
+#include <seqpar/kernel/reproducible.hpp>
 
 #include <fmt/format.h>
 
@@ -23,8 +25,8 @@ namespace seqpar::tool {
 /// Exit status of what is refused.
 inline constexpr int refused = 2;
 
-template <class T, class World>
-[[nodiscard]] int run_attention(World& world, attention_command c, const input_headers& headers) {
+template <class T, class Kernel, class World>
+[[nodiscard]] int run_attention_on(World& world, attention_command c, const input_headers& headers) {
     std::optional<whole_inputs<T>> in;
     std::optional<loaded_score> score;
     in_agreement(world, [&] {
@@ -32,7 +34,22 @@ template <class T, class World>
         score.emplace(load_score(c.score, in->shape()));
     });
     c.how.score = score->score;
-    return c.what == attention_command::kind::compare ? compare<T>(world, c, *in) : attend<T>(world, c, *in);
+    return c.what == attention_command::kind::compare ? compare<T, Kernel>(world, c, *in)
+                                                      : attend<T, Kernel>(world, c, *in);
+}
+
+/// Kernel: any_kernel, or `reproducible`, which reproducible_*.cpp compile.
+template <class Kernel, class World>
+[[nodiscard]] int run_attention(World& world, const attention_command& c, const input_headers& headers) {
+    switch (headers.storage(c)) {
+    case storage_type::float64:
+        return run_attention_on<double, Kernel>(world, c, headers);
+    case storage_type::bfloat16:
+        return run_attention_on<bfloat16, Kernel>(world, c, headers);
+    case storage_type::float32:
+        break;
+    }
+    return run_attention_on<float, Kernel>(world, c, headers);
 }
 
 /// The program in a world: returns the exit status. Collective over its processes. What is refused is thrown.
@@ -57,15 +74,8 @@ template <class World>
         if (!world.same(headers.q.type == npy_type::float64 ? 1 : 0))
             throw refusal(c.q + " is of different types on different ranks: all ranks must see the same files");
     });
-    switch (headers.storage(c)) {
-    case storage_type::float64:
-        return run_attention<double>(world, c, headers);
-    case storage_type::bfloat16:
-        return run_attention<bfloat16>(world, c, headers);
-    case storage_type::float32:
-        break;
-    }
-    return run_attention<float>(world, c, headers);
+    return c.how.reproducible ? run_attention<reproducible>(world, c, headers)
+                              : run_attention<any_kernel>(world, c, headers);
 }
 
 } // namespace seqpar::tool

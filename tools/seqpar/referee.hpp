@@ -15,7 +15,7 @@ namespace seqpar::tool {
 
 /// The judge of results on these inputs, and of gradients where they have a DOUT: what they are compared with is computed
 /// when it is made, with all cores. Views of the inputs are kept.
-template <class T>
+template <class T, class Kernel>
 class referee {
     using A = accumulator_t<T>;
 
@@ -36,10 +36,10 @@ public:
         if (serial != nullptr)
             forward_.emplace(how.score, whole, q, k, v, serial->out.view(), serial->lse.view(), options);
         else
-            forward_.emplace(how.kernel, how.score, whole, q, k, v, options);
+            forward_.emplace(kernel_of<Kernel>(how), how.score, whole, q, k, v, options);
         if (!in.dout) return;
         options.merges = 2 * ranks; // partials, and then the parts of dk and dv
-        backward_.emplace(how.kernel, how.score, whole, q, k, v, in.dout->view,
+        backward_.emplace(kernel_of<Kernel>(how), how.score, whole, q, k, v, in.dout->view,
                           in.dlse ? in.dlse->view : tensor_view<const A>{}, forward_->out(), forward_->lse(), options);
     }
 
@@ -53,8 +53,8 @@ public:
     }
 
 private:
-    std::optional<judge<T, any_kernel, any_score>> forward_;
-    std::optional<gradient_judge<T, any_kernel, any_score>> backward_;
+    std::optional<judge<T, Kernel, any_score>> forward_;
+    std::optional<gradient_judge<T, Kernel, any_score>> backward_;
 };
 
 } // namespace seqpar::tool

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace seqpar::tool {
@@ -24,13 +25,23 @@ struct attention_settings {
     any_layout layout;
     any_score score;
     any_kernel kernel;
-    std::string kernel_text; ///< its name and what it runs on: "flash (avx512)"
+    std::string kernel_text;   ///< its name and what it runs on: "flash (avx512)"
+    bool reproducible = false; ///< the kernel `reproducible` takes the place of `kernel`
     std::optional<double> scale;
     format order = format::bshd;         ///< of Q, K, V, OUT, DOUT and the gradients
     std::optional<int> threads_per_rank; ///< none, until there are ranks: as many as leave no core with two
     saving save = saving::resend;
     bool trace = false; ///< write down what each rank does when
 };
+
+/// The kernel of those settings, as the type that the program is instantiated for: any_kernel or another one.
+template <class Kernel>
+[[nodiscard]] Kernel kernel_of(const attention_settings& how) {
+    if constexpr (std::is_same_v<Kernel, any_kernel>)
+        return how.kernel;
+    else
+        return Kernel{};
+}
 
 /// The command `attend Q K V -o OUT`, and `verify` and `compare`, which are like it.
 struct attention_command {

@@ -35,11 +35,11 @@ public:
     void check(int ranks) const;
 
     /// The strategy itself, for communicators of type C.
-    template <communicator C>
-    [[nodiscard]] any_strategy<C> on() const {
-        any_strategy<C> all = bare<C>(parts_.back());
+    template <communicator C, class Kernel = any_kernel>
+    [[nodiscard]] any_strategy<C, Kernel> on() const {
+        any_strategy<C, Kernel> all = bare<any_strategy<C, Kernel>>(parts_.back());
         for (std::size_t outer = parts_.size() - 1; outer > 0; --outer)
-            all = ulysses<any_strategy<C>>{parts_[outer - 1].degree, std::move(all)};
+            all = ulysses<any_strategy<C, Kernel>>{parts_[outer - 1].degree, std::move(all)};
         return all;
     }
 
@@ -56,11 +56,11 @@ private:
     [[nodiscard]] static part parse_part(std::string_view text, std::string_view whole);
     static void parse_option(part& p, std::string_view option, std::string_view whole);
 
-    template <communicator C>
-    [[nodiscard]] static any_strategy<C> bare(const part& p) {
+    template <class Any>
+    [[nodiscard]] static Any bare(const part& p) {
         switch (p.name) {
         case kind::ulysses:
-            return ulysses<any_strategy<C>>{p.degree, serial{}};
+            return ulysses<Any>{p.degree, serial{}};
         case kind::all_gather:
             return p.all_gather;
         case kind::ring:

@@ -55,7 +55,7 @@ inline constexpr bool is_policy<P, score_kind> = score<P>;
 template <class P>
 inline constexpr bool is_policy<P, layout_kind> = layout<P>;
 template <class P>
-inline constexpr bool is_policy<P, kernel_kind> = kernel<P>;
+inline constexpr bool is_policy<P, kernel_kind> = kernel<P, kernel_element_t<P, float>>;
 template <class P>
 inline constexpr bool is_policy<P, executor_kind> = executor<P>;
 template <class P>

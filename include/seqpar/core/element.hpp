@@ -44,7 +44,8 @@ struct ghost {
     using value_type = T;
 };
 
-/// What the library knows of an element type: the type that sums are kept in, the bytes of one element on the wire, the
+/// What the library knows of an element type: the type that sums are kept in, and where that is no number (binned_sum) the
+/// one that elements are multiplied in, scalar; the bytes of one element on the wire, the
 /// bytes of one element in memory, the unit roundoff of storing one, and a name.
 template <class T>
 struct element_traits;
@@ -84,6 +85,19 @@ struct element_traits<ghost<T>> {
 /// The type that values of T are summed in: float for float and bfloat16, double for double.
 template <class T>
 using accumulator_t = typename element_traits<T>::accumulator;
+
+/// The type that values of T are multiplied in: that, unless it is no number.
+template <class T>
+struct scalar {
+    using type = accumulator_t<T>;
+};
+template <class T>
+    requires requires { typename element_traits<T>::scalar; }
+struct scalar<T> {
+    using type = typename element_traits<T>::scalar;
+};
+template <class T>
+using scalar_t = typename scalar<T>::type;
 
 /// A type that tensors are made of: float, double, bfloat16, or a ghost of one of them.
 template <class T>

@@ -26,6 +26,16 @@ namespace seqpar {
 template <element A>
 class partial {
 public:
+    /// Accumulators of a row beside acc.
+    static constexpr index_t scalars = 2;
+    /// What finish() writes as the lse of a row that has seen nothing.
+    static constexpr A nothing = [] {
+        if constexpr (real_element<A>)
+            return -std::numeric_limits<A>::infinity();
+        else
+            return A{};
+    }();
+
     /// The identity. `shape` is the shape of the output: [batch, rows, heads, dim of v].
     explicit partial(const extents& shape, std::pmr::memory_resource* memory = std::pmr::get_default_resource())
         : acc_(shape, format::bshd, memory), max_(per_row(shape), format::bshd, memory),

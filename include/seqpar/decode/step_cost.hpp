@@ -14,15 +14,15 @@ namespace seqpar::plan {
 /// if P is a power of two; else at most floor(log2 P) + 1 and floor(log2 P) + 2. Nothing grows with the keys.
 ///
 /// Memory: the rank's result and the largest of: `computing`, what the kernel's part of a sequence takes beside it; another
-/// result and a partial, if P > 1; a partial.
+/// result and a `partial`, if P > 1; `finishing`, a partial and what out and lse are computed in, if not in place.
 [[nodiscard]] inline cost decode_step_cost(int size, int rank, std::size_t rows, index_t dim_v,
-                                           std::size_t accumulator_bytes, std::size_t computing) {
-    const std::size_t result = rows * static_cast<std::size_t>(dim_v + 1) * accumulator_bytes,
-                      partial = result + rows * accumulator_bytes;
+                                           std::size_t accumulator_bytes, std::size_t computing, std::size_t partial,
+                                           std::size_t finishing) {
+    const std::size_t result = rows * static_cast<std::size_t>(dim_v + 1) * accumulator_bytes;
     const int doubled = doubled_ranks(size);
     const bool told = rank >= doubled; // the result is merged elsewhere
     cost c;
-    c.memory = result + std::max(computing, size > 1 && !told ? result + partial : partial);
+    c.memory = result + std::max({computing, size > 1 && !told ? result + partial : 0, finishing});
     if (result == 0) return c;
     const std::size_t outside = rank < size - doubled ? 1 : 0,
                       doublings = static_cast<std::size_t>(std::countr_zero(static_cast<unsigned>(doubled)));

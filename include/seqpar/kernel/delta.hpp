@@ -19,6 +19,7 @@ template <real_element T>
 void row_delta(const tensor_view<const T>& out, const tensor_view<const T>& dout,
                const tensor_view<const accumulator_t<T>>& dlse, const tensor_view<accumulator_t<T>>& delta) {
     using A = accumulator_t<T>;
+    using C = scalar_t<T>;
     assert(out.shape() == dout.shape());
     const extents& e = out.shape();
     for (index_t b = 0; b < e.batch; ++b)
@@ -26,10 +27,10 @@ void row_delta(const tensor_view<const T>& out, const tensor_view<const T>& dout
             for (index_t h = 0; h < e.heads; ++h) {
                 const T* x = out.at(b, i, h);
                 const T* y = dout.at(b, i, h);
-                A sum = 0;
+                C sum = 0;
                 for (index_t d = 0; d < e.dim; ++d)
-                    sum += static_cast<A>(x[d * out.step().dim]) * static_cast<A>(y[d * dout.step().dim]);
-                delta(b, i, h) = dlse.shape().dim == 0 ? sum : sum - dlse(b, i, h);
+                    sum += static_cast<C>(x[d * out.step().dim]) * static_cast<C>(y[d * dout.step().dim]);
+                delta(b, i, h) = static_cast<A>(dlse.shape().dim == 0 ? sum : sum - static_cast<C>(dlse(b, i, h)));
             }
 }
 

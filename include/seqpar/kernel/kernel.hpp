@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/core/binned_sum.hpp>
 #include <seqpar/core/block.hpp>
 #include <seqpar/core/executor.hpp>
 #include <seqpar/core/function_ref.hpp>
@@ -22,9 +23,9 @@ struct context {
     executor_ref executor;
     std::pmr::memory_resource* memory = std::pmr::get_default_resource(); ///< all scratch comes from here
     const function_ref<void()>* progress =
-        nullptr;                            ///< called now and then by the calling thread, so that messages move
-    index_t first_batch = 0;                ///< global index of q's first batch entry: what a score_row counts from
-    std::span<double> slope_gradients = {}; ///< [heads], global: backward adds those of slopes; empty: not wanted
+        nullptr;                                ///< called now and then by the calling thread, so that messages move
+    index_t first_batch = 0;                    ///< global index of q's first batch entry: what a score_row counts from
+    std::span<binned_sum> slope_gradients = {}; ///< [heads], global: backward adds those of slopes; empty: not wanted
 
     /// Which of the kv heads of a block the h-th query head of another one reads.
     [[nodiscard]] index_t kv_head(const head_range& queries, index_t h, const head_range& keys) const noexcept {
@@ -47,6 +48,20 @@ struct key_gradients {
     tensor_view<A> dk; ///< [batch, rows, kv_heads, head_dim]
     tensor_view<A> dv; ///< [batch, rows, kv_heads, head_dim of v]
 };
+
+/// The element that blocks of T have for the kernel K, and strategies run on: K::element<T> where a kernel has a say in how
+/// sums are kept, else T.
+template <class K, class T>
+struct kernel_element {
+    using type = T;
+};
+template <class K, class T>
+    requires requires { typename K::template element<T>; }
+struct kernel_element<K, T> {
+    using type = typename K::template element<T>;
+};
+template <class K, class T>
+using kernel_element_t = typename kernel_element<K, T>::type;
 
 /// Computes attention of blocks. It touches elements and never knows a rank.
 ///
@@ -76,6 +91,7 @@ struct key_gradients {
 ///      but the blocks: runs give the same bits whatever the number of workers. Nothing of rows x keys is kept.
 ///   5. k.template backward_workspace_bytes<T>(q, v, keys, workers) is the peak of backward's scratch, as for forward.
 ///   6. optional: k.check() throws `refusal` if this machine cannot run it.
+///   7. optional: K::element<U>, the element T that it takes in the place of U, of the same size: see kernel_element.
 template <class K, class T = float, class S = full>
 concept kernel = real_element<T> && std::copyable<K> &&
     requires(const K& k, const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s,

@@ -11,11 +11,14 @@
 
 namespace seqpar {
 
-/// A kernel that holds one and writes down when it computes. Results, scratch and name are those of the inner one; a
+/// A kernel that holds one and writes down when it computes; into a null timeline, nothing. Results, scratch and name are those of the inner one; a
 /// backward, a check() and the element types and scores are where that has them. Copies write into the same timeline.
 template <class K>
 class traced_kernel {
 public:
+    template <class T>
+    using element = kernel_element_t<K, T>;
+
     traced_kernel(K inner, std::shared_ptr<timeline> into) : inner_(std::move(inner)), into_(std::move(into)) {}
 
     template <real_element T, class S>
@@ -58,7 +61,7 @@ private:
         const auto end = timeline::clock::now();
         timeline::tile computed{q.batch, q.seq, 0, q.heads};
         for (const key_block<T>& block : keys) computed.keys += block.k.shape().seq;
-        into_->add({timeline::category::kernel, name, begin, end, {}, computed});
+        if (into_) into_->add({timeline::category::kernel, name, begin, end, {}, computed});
     }
 
     K inner_;

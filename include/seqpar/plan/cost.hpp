@@ -27,6 +27,7 @@ struct problem {
     index_t batch = 1, dim = 0, dim_v = 0;
     index_t group = 1; ///< query heads per kv head
     std::size_t element_bytes = 4, accumulator_bytes = 4;
+    index_t partial_scalars = 2;      ///< accumulators of a partial's row beside acc
     bool lse = true;                  ///< lse is returned
     bool keep = false;                ///< forward keeps what it has moved, for backward
     bool into_lse = false;            ///< backward: a gradient flows into lse
@@ -50,9 +51,9 @@ struct problem {
     [[nodiscard]] std::size_t v_bytes(int rank) const { return bytes(of(rank).keys, dim_v); }
     [[nodiscard]] std::size_t kv_bytes(int rank) const { return k_bytes(rank) + v_bytes(rank); }
 
-    /// (acc, max, sum) of the rank's rows.
+    /// The partial of the rank's rows: acc, and in most kernels max and sum.
     [[nodiscard]] std::size_t partial_bytes(int rank) const {
-        return items(of(rank).queries) * static_cast<std::size_t>(dim_v + 2) * accumulator_bytes;
+        return items(of(rank).queries) * static_cast<std::size_t>(dim_v + partial_scalars) * accumulator_bytes;
     }
     [[nodiscard]] std::size_t kernel(int rank, std::span<const positions> keys) const {
         const origin& q = of(rank).queries;

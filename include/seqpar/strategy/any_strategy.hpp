@@ -12,11 +12,14 @@
 
 namespace seqpar {
 
-/// A strategy chosen at run time, for communicators of type C: holds any model, and computes with any_kernel and any_score
-/// on float, double and bfloat16. ulysses<any_strategy<C>> nests one that is chosen at run time.
-template <communicator C>
+/// A strategy chosen at run time, for communicators of type C: holds any model, and computes with any_kernel (or one Kernel)
+/// and any_score on float, double and bfloat16. ulysses<any_strategy<C>> nests one that is chosen at run time.
+template <communicator C, class Kernel = any_kernel>
 class any_strategy {
-    using local = local_attention<any_kernel, any_score>;
+    using local = local_attention<Kernel, any_score>;
+    using f32 = kernel_element_t<Kernel, float>;
+    using f64 = kernel_element_t<Kernel, double>;
+    using bf16 = kernel_element_t<Kernel, bfloat16>;
 
     using placements = std::span<const placement>;
 
@@ -24,15 +27,12 @@ class any_strategy {
 
     struct bound_interface {
         virtual ~bound_interface() = default;
-        virtual void forward(const local&, placements, const operands<float>&, kept*) = 0;
-        virtual void forward(const local&, placements, const operands<double>&, kept*) = 0;
-        virtual void forward(const local&, placements, const operands<bfloat16>&, kept*) = 0;
-        virtual void backward(const local&, placements, const operands<float>&, const gradients<float>&,
-                              const kept&) = 0;
-        virtual void backward(const local&, placements, const operands<double>&, const gradients<double>&,
-                              const kept&) = 0;
-        virtual void backward(const local&, placements, const operands<bfloat16>&, const gradients<bfloat16>&,
-                              const kept&) = 0;
+        virtual void forward(const local&, placements, const operands<f32>&, kept*) = 0;
+        virtual void forward(const local&, placements, const operands<f64>&, kept*) = 0;
+        virtual void forward(const local&, placements, const operands<bf16>&, kept*) = 0;
+        virtual void backward(const local&, placements, const operands<f32>&, const gradients<f32>&, const kept&) = 0;
+        virtual void backward(const local&, placements, const operands<f64>&, const gradients<f64>&, const kept&) = 0;
+        virtual void backward(const local&, placements, const operands<bf16>&, const gradients<bf16>&, const kept&) = 0;
     };
 
 public:
@@ -86,24 +86,24 @@ private:
     template <class B>
     struct bound_holder final : bound_interface {
         explicit bound_holder(B m) : model(std::move(m)) {}
-        void forward(const local& how, placements where, const operands<float>& x, kept* keep) override {
+        void forward(const local& how, placements where, const operands<f32>& x, kept* keep) override {
             run_forward(how, where, x, keep);
         }
-        void forward(const local& how, placements where, const operands<double>& x, kept* keep) override {
+        void forward(const local& how, placements where, const operands<f64>& x, kept* keep) override {
             run_forward(how, where, x, keep);
         }
-        void forward(const local& how, placements where, const operands<bfloat16>& x, kept* keep) override {
+        void forward(const local& how, placements where, const operands<bf16>& x, kept* keep) override {
             run_forward(how, where, x, keep);
         }
-        void backward(const local& how, placements where, const operands<float>& x, const gradients<float>& g,
+        void backward(const local& how, placements where, const operands<f32>& x, const gradients<f32>& g,
                       const kept& state) override {
             run_backward(how, where, x, g, state);
         }
-        void backward(const local& how, placements where, const operands<double>& x, const gradients<double>& g,
+        void backward(const local& how, placements where, const operands<f64>& x, const gradients<f64>& g,
                       const kept& state) override {
             run_backward(how, where, x, g, state);
         }
-        void backward(const local& how, placements where, const operands<bfloat16>& x, const gradients<bfloat16>& g,
+        void backward(const local& how, placements where, const operands<bf16>& x, const gradients<bf16>& g,
                       const kept& state) override {
             run_backward(how, where, x, g, state);
         }

@@ -3,6 +3,7 @@
 #include <seqpar/comm/self.hpp>
 #include <seqpar/core/executor.hpp>
 #include <seqpar/kernel/kernel.hpp>
+#include <seqpar/strategy/passes.hpp>
 #include <seqpar/strategy/serial.hpp>
 #include <seqpar/strategy/strategy.hpp>
 #include <seqpar/verify/definition.hpp>
@@ -43,8 +44,9 @@ public:
         const placement whole{{positions::whole(q.shape().seq), {0, q.shape().heads}},
                               {positions::whole(k.shape().seq), {0, k.shape().heads}}};
         const local_attention<Kernel, S> local{kernel, s, how};
-        serial::bound<self_communicator>{}.template forward<T>(local, std::span(&whole, 1),
-                                                               operands<T>{q, k, v, out_.view(), lse_.view()});
+        serial::bound<self_communicator> bound;
+        detail::passes<kernel_element_t<Kernel, T>, T>::forward(bound, local, std::span(&whole, 1),
+                                                                operands<T>{q, k, v, out_.view(), lse_.view()});
         define_rows(s, how, q, k, v, options);
     }
     /// The same where serial has been run already: out and lse are what it has computed.
