@@ -4,6 +4,7 @@
 #include <seqpar/attention/policies.hpp>
 #include <seqpar/attention/preflight.hpp>
 #include <seqpar/core/binned_sum.hpp>
+#include <seqpar/core/operation.hpp>
 #include <seqpar/core/shape.hpp>
 #include <seqpar/core/workspace.hpp>
 #include <seqpar/kernel/delta.hpp>
@@ -169,28 +170,7 @@ public:
     /// A row that sees no key gets out = 0 and lse = -inf. Cost: predict().
     template <class Q, class K, class V>
     [[nodiscard]] auto forward(const Q& q, const K& k, const V& v, std::optional<lengths> n = {}) {
-        using T = value_type;
-        operands<T> x{};
-        std::string trouble;
-        try {
-            x.q = backend_.view(q), x.k = backend_.view(k), x.v = backend_.view(v);
-        } catch (const refusal& why) {
-            trouble = why.what();
-        }
-        const lengths whole = check(x, trouble, n);
-        const auto where = detail::place(layout_, comm_.size(), whole, x.q.shape().heads, x.k.shape().heads);
-
-        const extents shape{x.q.shape().batch, x.q.shape().seq, x.q.shape().heads, x.v.shape().dim};
-        const extents lse_shape = options_.lse ? extents{shape.batch, shape.seq, shape.heads, 1} : extents{};
-        auto out = backend_.make(shape);
-        auto lse = backend_.make_lse(lse_shape);
-        x.out = backend_.view(out);
-        if (options_.lse) x.lse = backend_.view_lse(lse);
-
-        saved_type saved{workspace_, x.q, x.k, x.v, whole, {}};
-        run::forward(bound_, local(x, whole), where, x, options_.save == saving::keep ? &saved.moved : nullptr);
-        return forward_result<decltype(out), decltype(lse), saved_type>{std::move(out), std::move(lse),
-                                                                        std::move(saved)};
+        return detail::named_operation(forward_name_.c_str(), [&] { return compute_forward(q, k, v, n); });
     }
 
     /// This rank's rows of the gradients of the global function: for a loss with gradient dout by out, and dlse by lse, if
@@ -204,58 +184,7 @@ public:
     template <class D, class Forward>
     [[nodiscard]] auto backward(const D& dout, const Forward& of,
                                 const tensor_view<const accumulator_type>& dlse = {}) {
-        using T = value_type;
-        using A = accumulator_type;
-        static_assert(differentiable_score<score_type>,
-                      "attention: this score has no backward: give its function a derivative");
-        static_assert(!differentiable_score<score_type> || differentiable_kernel<kernel_type, element_type, score_type>,
-                      "attention: this kernel has no backward: choose flash or reference");
-        static_assert(
-            differentiable<bound_type, element_type, local_attention<kernel_type, score_type>>,
-            "attention: this strategy has no backward: choose serial, ulysses, all_gather, ring, tree or grid");
-        const saved_type& s = of.saved;
-        const operands<T> x{s.q, s.k, s.v, {}, {}};
-        const tensor_view<const T> out = backend_.view(of.out);
-        const tensor_view<const A> lse = backend_.view_lse(of.lse);
-        const extents &e = x.q.shape(), &ke = x.k.shape(), &ve = x.v.shape();
-        tensor_view<const T> dout_view;
-        std::string trouble;
-        try {
-            dout_view = backend_.view(dout);
-            if (lacks_derivative(score_))
-                trouble = score_.name() + " has no derivative: backward needs one";
-            else if (dout_view.shape() != out.shape())
-                trouble =
-                    detail::concat("dout is ", dout_view.shape(), " and out is ", out.shape(), ": they must be equal");
-            else if (lse.shape() != extents{e.batch, e.seq, e.heads, 1})
-                trouble = "backward needs the lse of forward, which was made with options::lse = false";
-            else if (dlse.shape().dim != 0 && dlse.shape() != lse.shape())
-                trouble = detail::concat("dlse is ", dlse.shape(), " and lse is ", lse.shape(), ": they must be equal");
-        } catch (const refusal& why) {
-            trouble = why.what();
-        }
-        static_cast<void>(check(x, trouble, s.n, dlse.shape().dim != 0 ? 2 : 1));
-        const auto where = detail::place(layout_, comm_.size(), s.n, e.heads, ke.heads);
-
-        tensor<A> delta(lse.shape(), format::bshd, memory());
-        row_delta<T>(out, dout_view, dlse, delta.view());
-        backward_result<decltype(backend_.make(e)), A> result{
-            backend_.make(e), backend_.make(ke), backend_.make(ve), {}, {}};
-        const auto sinks = static_cast<std::size_t>(sinks_of(score_)),
-                   slopes = static_cast<std::size_t>(slopes_of(score_));
-        std::pmr::vector<binned_sum> of_heads(sinks + slopes, memory()); // what this rank adds to each
-        auto how = local(x, s.n);
-        how.how.slope_gradients = std::span(of_heads).subspan(sinks);
-        run::backward(
-            bound_, how, where, x, row_gradients<T>{dout_view, lse, std::as_const(delta).view()}, dlse.shape().dim != 0,
-            detail::gradient_views<T>{backend_.view(result.dq), backend_.view(result.dk), backend_.view(result.dv)},
-            s.moved);
-        detail::add_sink_gradients<A>(score_, lse, std::as_const(delta).view(), std::span(of_heads).first(sinks));
-        sum_over_ranks(of_heads);
-
-        for (std::size_t n = 0; n < of_heads.size(); ++n)
-            (n < sinks ? result.dsinks : result.dslopes).push_back(static_cast<A>(of_heads[n]));
-        return result;
+        return detail::named_operation(backward_name_.c_str(), [&] { return compute_backward(dout, of, dlse); });
     }
 
     /// What forward costs a rank: messages and bytes sent, rounds, peak memory beyond its own tensors. No communication.
@@ -312,7 +241,91 @@ private:
           kernel_(detail::choose<detail::kernel_kind, kernel_type>(given)),
           executor_(detail::choose<detail::executor_kind, executor_type>(given)),
           options_(detail::choose<detail::options_kind, options>(given)),
-          comm_(own(detail::choose<detail::communicator_kind, communicator_type>(given))), bound_(strategy_.on(comm_)) {
+          comm_(detail::named_operation(
+              "attention", [&] { return own(detail::choose<detail::communicator_kind, communicator_type>(given)); })),
+          bound_(strategy_.on(comm_)) {}
+
+    template <class Q, class K, class V>
+    [[nodiscard]] auto compute_forward(const Q& q, const K& k, const V& v, std::optional<lengths> n) {
+        using T = value_type;
+        operands<T> x{};
+        std::string trouble;
+        try {
+            x.q = backend_.view(q), x.k = backend_.view(k), x.v = backend_.view(v);
+        } catch (const refusal& why) {
+            trouble = why.what();
+        }
+        const lengths whole = check(x, trouble, n);
+        const auto where = detail::place(layout_, comm_.size(), whole, x.q.shape().heads, x.k.shape().heads);
+
+        const extents shape{x.q.shape().batch, x.q.shape().seq, x.q.shape().heads, x.v.shape().dim};
+        const extents lse_shape = options_.lse ? extents{shape.batch, shape.seq, shape.heads, 1} : extents{};
+        auto out = backend_.make(shape);
+        auto lse = backend_.make_lse(lse_shape);
+        x.out = backend_.view(out);
+        if (options_.lse) x.lse = backend_.view_lse(lse);
+
+        saved_type saved{workspace_, x.q, x.k, x.v, whole, {}};
+        run::forward(bound_, local(x, whole), where, x, options_.save == saving::keep ? &saved.moved : nullptr);
+        return forward_result<decltype(out), decltype(lse), saved_type>{std::move(out), std::move(lse),
+                                                                        std::move(saved)};
+    }
+
+    template <class D, class Forward>
+    [[nodiscard]] auto compute_backward(const D& dout, const Forward& of,
+                                        const tensor_view<const accumulator_type>& dlse) {
+        using T = value_type;
+        using A = accumulator_type;
+        static_assert(differentiable_score<score_type>,
+                      "attention: this score has no backward: give its function a derivative");
+        static_assert(!differentiable_score<score_type> || differentiable_kernel<kernel_type, element_type, score_type>,
+                      "attention: this kernel has no backward: choose flash or reference");
+        static_assert(
+            differentiable<bound_type, element_type, local_attention<kernel_type, score_type>>,
+            "attention: this strategy has no backward: choose serial, ulysses, all_gather, ring, tree or grid");
+        const saved_type& s = of.saved;
+        const operands<T> x{s.q, s.k, s.v, {}, {}};
+        const tensor_view<const T> out = backend_.view(of.out);
+        const tensor_view<const A> lse = backend_.view_lse(of.lse);
+        const extents &e = x.q.shape(), &ke = x.k.shape(), &ve = x.v.shape();
+        tensor_view<const T> dout_view;
+        std::string trouble;
+        try {
+            dout_view = backend_.view(dout);
+            if (lacks_derivative(score_))
+                trouble = score_.name() + " has no derivative: backward needs one";
+            else if (dout_view.shape() != out.shape())
+                trouble =
+                    detail::concat("dout is ", dout_view.shape(), " and out is ", out.shape(), ": they must be equal");
+            else if (lse.shape() != extents{e.batch, e.seq, e.heads, 1})
+                trouble = "backward needs the lse of forward, which was made with options::lse = false";
+            else if (dlse.shape().dim != 0 && dlse.shape() != lse.shape())
+                trouble = detail::concat("dlse is ", dlse.shape(), " and lse is ", lse.shape(), ": they must be equal");
+        } catch (const refusal& why) {
+            trouble = why.what();
+        }
+        static_cast<void>(check(x, trouble, s.n, dlse.shape().dim != 0 ? 2 : 1));
+        const auto where = detail::place(layout_, comm_.size(), s.n, e.heads, ke.heads);
+
+        tensor<A> delta(lse.shape(), format::bshd, memory());
+        row_delta<T>(out, dout_view, dlse, delta.view());
+        backward_result<decltype(backend_.make(e)), A> result{
+            backend_.make(e), backend_.make(ke), backend_.make(ve), {}, {}};
+        const auto sinks = static_cast<std::size_t>(sinks_of(score_)),
+                   slopes = static_cast<std::size_t>(slopes_of(score_));
+        std::pmr::vector<binned_sum> of_heads(sinks + slopes, memory()); // what this rank adds to each
+        auto how = local(x, s.n);
+        how.how.slope_gradients = std::span(of_heads).subspan(sinks);
+        run::backward(
+            bound_, how, where, x, row_gradients<T>{dout_view, lse, std::as_const(delta).view()}, dlse.shape().dim != 0,
+            detail::gradient_views<T>{backend_.view(result.dq), backend_.view(result.dk), backend_.view(result.dv)},
+            s.moved);
+        detail::add_sink_gradients<A>(score_, lse, std::as_const(delta).view(), std::span(of_heads).first(sinks));
+        sum_over_ranks(of_heads);
+
+        for (std::size_t n = 0; n < of_heads.size(); ++n)
+            (n < sinks ? result.dsinks : result.dslopes).push_back(static_cast<A>(of_heads[n]));
+        return result;
     }
 
     /// A duplicate of the communicator, once all ranks agree on what it is for.
@@ -327,7 +340,7 @@ private:
         } catch (const refusal& why) {
             mine.trouble = why.what();
         }
-        const auto all = detail::exchange_calls(given, mine);
+        const auto all = collective::roll_call(given, mine, options_.patience);
         detail::refuse_differences(all);
         detail::refuse_trouble(all);
         return given.split(0, given.rank());
@@ -350,7 +363,7 @@ private:
         lengths whole = n.value_or(lengths{});
         if (options_.check == check_level::all_ranks) {
             [[maybe_unused]] const auto named = detail::announce(comm_, "preflight");
-            all = detail::exchange_calls(comm_, mine);
+            all = collective::roll_call(comm_, mine, options_.patience);
             whole = {};
             for (const detail::call& c : all) whole.queries += c.q.seq, whole.keys += c.k.seq;
         } else if (!n) {
@@ -435,6 +448,7 @@ private:
     kernel_type kernel_;
     executor_type executor_;
     options options_;
+    std::string forward_name_ = strategy_.name() + " forward", backward_name_ = strategy_.name() + " backward";
     std::shared_ptr<workspace> workspace_ = std::make_shared<workspace>();
     communicator_type comm_;
     bound_type bound_;

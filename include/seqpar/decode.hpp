@@ -3,6 +3,7 @@
 #include <seqpar/attention/options.hpp>
 #include <seqpar/attention/policies.hpp>
 #include <seqpar/attention/preflight.hpp>
+#include <seqpar/core/operation.hpp>
 #include <seqpar/core/workspace.hpp>
 #include <seqpar/decode/kv_cache.hpp>
 #include <seqpar/decode/step_check.hpp>
@@ -107,28 +108,7 @@ public:
     template <real_element T, layout L>
     [[nodiscard]] decoded<T> step(const std::type_identity_t<tensor_view<const T>>& q, const kv_cache<T, L>& cache,
                                   std::span<const index_t> counts = {}) {
-        using E = kernel_element_t<kernel_type, T>;
-        using A = accumulator_t<E>;
-        const extents e = q.shape(), shape{e.batch, e.seq, e.heads, cache.shape().dim_v};
-        const std::vector<index_t> all_rows(static_cast<std::size_t>(e.batch), e.seq);
-        if (counts.empty()) counts = all_rows;
-        check(q, cache, counts);
-
-        softmax_result<A> mine(shape, memory());
-        for (index_t b = 0; b < e.batch; ++b) attend<E>(q, cache, b, counts[static_cast<std::size_t>(b)], mine);
-        all_reduce_results(comm_, mine, memory());
-
-        using user = accumulator_t<T>;
-        decoded<T> result{tensor<T>(shape),
-                          tensor<user>({e.batch, options_.lse ? e.seq : 0, e.heads, 1}, format::bhsd)};
-        std::optional<detail::computed_in<user, A>> lse;
-        if (options_.lse) lse.emplace(result.lse.view(), memory());
-        partial<A> seen(shape, memory());
-        seen.merge(mine.out, mine.lse);
-        const operands<E> x{{}, {}, {}, viewed_as<E>(result.out.view()), lse ? lse->view() : tensor_view<A>{}};
-        local(0, 0, e.dim, 1).template finish<E>(seen, origin{{}, {0, e.heads}}, x);
-        if (lse) lse->finish();
-        return result;
+        return detail::named_operation("decode step", [&] { return take_step(q, cache, counts); });
     }
 
     /// Checks all ranks again in the next step, if options::check says so at all. To be called by every rank.
@@ -172,8 +152,9 @@ private:
         : score_(detail::choose<detail::score_kind, score_type>(given)),
           kernel_(detail::choose<detail::kernel_kind, kernel_type>(given)),
           executor_(detail::choose<detail::executor_kind, executor_type>(given)),
-          options_(detail::choose<detail::options_kind, options>(given)),
-          comm_(own(detail::choose<detail::communicator_kind, communicator_type>(given))) {}
+          options_(detail::choose<detail::options_kind, options>(given)), comm_(detail::named_operation("decode", [&] {
+              return own(detail::choose<detail::communicator_kind, communicator_type>(given));
+          })) {}
 
     /// A duplicate of the communicator, once all ranks agree on what it is for.
     [[nodiscard]] communicator_type own(communicator_type given) const {
@@ -186,10 +167,37 @@ private:
         } catch (const refusal& why) {
             mine.trouble = why.what();
         }
-        const auto all = detail::exchange_calls(given, mine);
+        const auto all = collective::roll_call(given, mine, options_.patience);
         detail::refuse_differences(all);
         detail::refuse_trouble(all);
         return given.split(0, given.rank());
+    }
+
+    template <real_element T, layout L>
+    [[nodiscard]] decoded<T> take_step(const tensor_view<const T>& q, const kv_cache<T, L>& cache,
+                                       std::span<const index_t> counts) {
+        using E = kernel_element_t<kernel_type, T>;
+        using A = accumulator_t<E>;
+        const extents e = q.shape(), shape{e.batch, e.seq, e.heads, cache.shape().dim_v};
+        const std::vector<index_t> all_rows(static_cast<std::size_t>(e.batch), e.seq);
+        if (counts.empty()) counts = all_rows;
+        check(q, cache, counts);
+
+        softmax_result<A> mine(shape, memory());
+        for (index_t b = 0; b < e.batch; ++b) attend<E>(q, cache, b, counts[static_cast<std::size_t>(b)], mine);
+        all_reduce_results(comm_, mine, memory());
+
+        using user = accumulator_t<T>;
+        decoded<T> result{tensor<T>(shape),
+                          tensor<user>({e.batch, options_.lse ? e.seq : 0, e.heads, 1}, format::bhsd)};
+        std::optional<detail::computed_in<user, A>> lse;
+        if (options_.lse) lse.emplace(result.lse.view(), memory());
+        partial<A> seen(shape, memory());
+        seen.merge(mine.out, mine.lse);
+        const operands<E> x{{}, {}, {}, viewed_as<E>(result.out.view()), lse ? lse->view() : tensor_view<A>{}};
+        local(0, 0, e.dim, 1).template finish<E>(seen, origin{{}, {0, e.heads}}, x);
+        if (lse) lse->finish();
+        return result;
     }
 
     template <real_element T, layout L>
@@ -223,7 +231,7 @@ private:
         mine.queries = detail::hash_of(q, counts);
         mine.lengths = detail::lengths_of(cache);
         [[maybe_unused]] const auto named = detail::announce(comm_, "preflight");
-        detail::refuse_steps(detail::exchange_steps(comm_, mine));
+        detail::refuse_steps(collective::roll_call(comm_, mine, options_.patience));
         checked_ = true;
     }
 

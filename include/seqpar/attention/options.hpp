@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory_resource>
 #include <optional>
 
@@ -25,6 +26,9 @@ struct options {
     saving save = saving::resend;                ///< what forward keeps for backward
     check_level check = check_level::all_ranks;  ///< of each forward
     std::pmr::memory_resource* memory = nullptr; ///< of buffers and scratch; default: a workspace
+    /// How long a check of all ranks waits for one that does not call: then all that have called throw communication_error
+    /// with its rank. Zero: for ever.
+    std::chrono::milliseconds patience = std::chrono::minutes(10);
 };
 
 } // namespace seqpar

@@ -44,15 +44,6 @@ struct call {
 };
 static_assert(std::is_trivially_copyable_v<call>);
 
-/// The calls of all ranks, on every rank.
-template <communicator C>
-[[nodiscard]] std::vector<call> exchange_calls(C& comm, const call& mine) {
-    std::vector<call> all(static_cast<std::size_t>(comm.size()));
-    collective::all_gather_doubling(comm, outgoing{reinterpret_cast<const std::byte*>(&mine), sizeof mine},
-                                    reinterpret_cast<std::byte*>(all.data()));
-    return all;
-}
-
 /// Throws the refusal of the first rank that is in trouble.
 inline void refuse_trouble(std::span<const call> all) {
     for (std::size_t r = 0; r < all.size(); ++r)

@@ -9,3 +9,4 @@
 #include <seqpar/comm/collectives/all_to_all.hpp>
 #include <seqpar/comm/collectives/barrier.hpp>
 #include <seqpar/comm/collectives/reduce_scatter.hpp>
+#include <seqpar/comm/collectives/roll_call.hpp>

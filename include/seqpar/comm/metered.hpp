@@ -4,7 +4,9 @@
 #include <seqpar/comm/meter.hpp>
 #include <seqpar/comm/native.hpp>
 #include <seqpar/comm/self.hpp>
+#include <seqpar/comm/wait_until.hpp>
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -33,6 +35,9 @@ public:
             inner_.wait();
         }
         [[nodiscard]] bool test() { return inner_.test(); }
+        [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point last) requires patient_request<request_t<C>> {
+            return inner_.wait_until(last);
+        }
 
     private:
         friend class metered;

@@ -4,6 +4,7 @@
 #include <seqpar/comm/delivery.hpp>
 #include <seqpar/comm/native.hpp>
 #include <seqpar/core/error.hpp>
+#include <seqpar/core/operation.hpp>
 
 #include <boost/mpi/communicator.hpp>
 #include <boost/mpi/environment.hpp>
@@ -32,7 +33,7 @@ namespace detail::mpi {
 
 inline void check(const char* call, int code) {
     if (code != MPI_SUCCESS) {
-        throw communication_error(concat(call, ": ", error_text(code)));
+        throw communication_error(concat(call, ": ", error_text(code), in_operation()));
     }
 }
 
@@ -132,7 +133,7 @@ public:
             request done;
             swap(done);
             if (!done.failure_.empty()) {
-                throw communication_error(done.failure_);
+                throw communication_error(done.failure_ + detail::in_operation());
             }
         }
 
@@ -343,15 +344,16 @@ static_assert(native_all_to_all<mpi_communicator>);
 namespace mpi {
 
 /// Calls f(mpi_communicator) on every rank of the job, between MPI_Init and MPI_Finalize. If f throws on a rank, that rank
-/// prints why and ends the whole job with exit status 1: MPI has no way to wake ranks that wait.
+/// prints why, and in which operation, and ends the whole job with exit status 1: MPI has no way to wake ranks that wait.
 template <std::invocable<mpi_communicator> F>
 void run(int& argc, char**& argv, F&& f) {
     const boost::mpi::environment environment(argc, argv, boost::mpi::threading::funneled);
     const boost::mpi::communicator world;
     try {
         f(mpi_communicator(world));
-    } catch (const std::exception& e) {
-        std::fprintf(stderr, "rank %d: %s\n", world.rank(), e.what());
+    } catch (...) {
+        std::fprintf(stderr, "rank %d: %s\n", world.rank(), detail::failure_text().c_str());
+        std::fflush(stderr);
         boost::mpi::environment::abort(1);
     }
 }

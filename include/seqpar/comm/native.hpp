@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/comm/communicator.hpp>
+#include <seqpar/core/operation.hpp>
 
 #include <span>
 
@@ -33,13 +34,25 @@ struct no_guard {};
 
 /// Tells a communicator that wants to know which operation begins; it ends with the guard that comes back.
 template <communicator C>
-[[nodiscard]] auto announce(C& c, const char* name) {
+[[nodiscard]] auto tell_operation(C& c, const char* name) {
     if constexpr (names_operations<C>) {
         return c.operation(name);
     } else {
         static_cast<void>(c), static_cast<void>(name);
         return no_guard{};
     }
+}
+
+template <class Told>
+struct announced {
+    operation_scope scope;
+    Told told;
+};
+
+/// The same, and names it in what fails meanwhile.
+template <communicator C>
+[[nodiscard]] auto announce(C& c, const char* name) {
+    return announced<decltype(tell_operation(c, name))>{operation_scope(name), tell_operation(c, name)};
 }
 
 } // namespace detail

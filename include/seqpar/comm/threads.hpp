@@ -7,6 +7,7 @@
 #include <seqpar/comm/threads/run_state.hpp>
 #include <seqpar/core/error.hpp>
 
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <exception>
@@ -25,7 +26,8 @@ struct launch;
 /// A group whose ranks are threads of this process. Made by threads::run, and by split.
 ///
 /// exchange copies straight from the sender's buffer into the receiver's: whichever side is posted second does it while
-/// posting. Waiting sleeps. If a rank fails, every rank that waits or posts from then on throws aborted.
+/// posting. Waiting sleeps. If a rank fails, every rank that waits or posts from then on throws aborted; a rank that waits
+/// for one that has ended throws communication_error.
 /// Memory: one entry per message under way and O(1) per rank.
 /// Errors: communication_error on both sides for sizes that differ, and for a rank that is not in the group.
 class thread_communicator {
@@ -37,6 +39,10 @@ public:
         void wait() {
             receive_.wait();
             send_.wait();
+        }
+        /// Waits no longer than until `last`, and tells whether wait() would return at once.
+        [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point last) {
+            return receive_.wait_until(last) && send_.wait_until(last);
         }
         [[nodiscard]] bool test() { return receive_.test() && send_.test(); }
 
@@ -68,7 +74,9 @@ public:
     /// ceil(log2 P) rounds of small messages.
     thread_communicator split(int color, int key) {
         const group_place place = split_place(*this, color, key);
-        return {group_->subgroup(color, place.size), place.rank, *bell_};
+        const auto part = group_->subgroup(color, place.size);
+        part->join(place.rank, *bell_);
+        return {part, place.rank, *bell_};
     }
 
 private:
@@ -88,6 +96,7 @@ namespace detail::threads {
 
 struct launch {
     static thread_communicator communicator_of(int rank, const std::shared_ptr<group>& world) {
+        world->join(rank, world->run().bell_of(rank));
         return {world, rank, world->run().bell_of(rank)};
     }
 };
@@ -103,7 +112,9 @@ inline constexpr int max_ranks = 1024;
 /// caller's), and returns when all have ended. f is one object, called from all threads at once.
 ///
 /// If f throws on a rank, all ranks that wait for a message, or post one from then on, throw aborted. What run throws is
-/// what failed first: a refusal as it is, anything else as rank_error, with the original nested in it.
+/// what failed first: a refusal as it is, anything else as rank_error, which names the rank and the operation, with the
+/// original nested in it. If f returns on a rank and another waits for a message from it or to it, that is a failure of
+/// the one that waits.
 /// Throws refusal, and calls f on no rank, if ranks is not in 1..max_ranks or the system has not enough threads.
 template <std::invocable<thread_communicator> F>
 void run(int ranks, F&& f) {
@@ -117,8 +128,10 @@ void run(int ranks, F&& f) {
     const auto work = [&](int rank) {
         try {
             f(launch::communicator_of(rank, world));
+            state->end(rank);
         } catch (...) {
-            state->fail(rank, std::current_exception());
+            state->fail(rank);
+            detail::forget_failed_operation();
         }
     };
 

@@ -4,8 +4,10 @@
 #include <seqpar/comm/communicator.hpp>
 #include <seqpar/comm/native.hpp>
 #include <seqpar/comm/self.hpp>
+#include <seqpar/comm/wait_until.hpp>
 #include <seqpar/core/timeline.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -46,6 +48,15 @@ public:
         [[nodiscard]] bool test() {
             const bool done = inner_.test();
             if (done && into_) complete(*into_, timeline::clock::now());
+            return done;
+        }
+        [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point last) requires patient_request<request_t<C>> {
+            const auto begin = timeline::clock::now();
+            const bool done = inner_.wait_until(last);
+            if (!into_) return done;
+            const auto end = timeline::clock::now();
+            into_->add({timeline::category::wait, posted_.name, begin, end, {}, {}});
+            if (done) complete(*std::exchange(into_, nullptr), end); // wait() has nothing to add
             return done;
         }
 
@@ -127,7 +138,7 @@ public:
 
     /// Names what is exchanged while the guard lives.
     [[nodiscard]] auto operation(const char* name) {
-        auto inner = detail::announce(inner_, name);
+        auto inner = detail::tell_operation(inner_, name);
         const bool outermost = into_ && now_->empty();
         if (outermost) *now_ = name;
         return guard<decltype(inner)>(std::move(inner), outermost ? now_ : nullptr);

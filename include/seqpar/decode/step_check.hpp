@@ -71,15 +71,6 @@ template <real_element T, layout L>
     return {};
 }
 
-/// The steps of all ranks, on every rank.
-template <communicator C>
-[[nodiscard]] std::vector<step_call> exchange_steps(C& comm, const step_call& mine) {
-    std::vector<step_call> all(static_cast<std::size_t>(comm.size()));
-    collective::all_gather_doubling(comm, outgoing{reinterpret_cast<const std::byte*>(&mine), sizeof mine},
-                                    reinterpret_cast<std::byte*>(all.data()));
-    return all;
-}
-
 /// Throws if a rank is in trouble, or the ranks' steps do not belong together.
 inline void refuse_steps(std::span<const step_call> all) {
     std::vector<call> calls;

@@ -4,7 +4,10 @@
 #include <seqpar/comm/delivery.hpp>
 #include <seqpar/comm/threads/run_state.hpp>
 #include <seqpar/core/error.hpp>
+#include <seqpar/core/operation.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <map>
@@ -44,6 +47,19 @@ public:
     [[nodiscard]] run_state& run() noexcept { return *run_; }
     [[nodiscard]] const std::shared_ptr<run_state>& shared_run() const noexcept { return run_; }
 
+    /// To be called by each rank before it uses the group.
+    void join(int rank, bell& its) noexcept { boxes_[static_cast<std::size_t>(rank)].owner = &its; }
+    /// The rank has left the run. One that has not joined yet is about to.
+    [[nodiscard]] bool has_ended(int rank) const noexcept {
+        const bell* its = boxes_[static_cast<std::size_t>(rank)].owner;
+        return its != nullptr && its->ended;
+    }
+    /// Its rank in the run.
+    [[nodiscard]] int known(int rank) const noexcept {
+        const bell* its = boxes_[static_cast<std::size_t>(rank)].owner;
+        return its != nullptr ? its->rank : rank;
+    }
+
     /// Posts one side of a message. If the other side is there, copies and returns null: the second to come does the work,
     /// so that a message needs no buffer of its own, and arrives whoever waits first.
     [[nodiscard]] std::shared_ptr<post> meet(int from, int to, outgoing out, incoming in, bell& owner) {
@@ -64,7 +80,7 @@ public:
         const outgoing& source = out.bytes != 0 ? out : other->out;
         const incoming& target = in.bytes != 0 ? in : other->in;
         if (source.bytes != target.bytes) {
-            const std::string why = size_mismatch(from, source.bytes, to, target.bytes);
+            const std::string why = size_mismatch(from, source.bytes, to, target.bytes) + in_operation();
             other->finish(why);
             throw communication_error(why);
         }
@@ -105,6 +121,7 @@ public:
 
 private:
     struct mailbox {
+        std::atomic<bell*> owner = nullptr;
         std::mutex mutex;
         std::multimap<int, std::shared_ptr<post>> posts; // by sender; of one sender either sends or receives
     };
@@ -145,12 +162,15 @@ public:
         }
         {
             std::unique_lock lock(post_->owner.mutex);
-            post_->owner.rung.wait(lock, [&] { return post_->finished || group_->run().failed(); });
+            post_->owner.sleep(lock, [&] { return decided(); });
         }
         const std::shared_ptr<group> where = group_;
         const std::shared_ptr<post> mine = post_;
         if (withdraw()) {
-            where->run().throw_aborted();
+            if (where->run().failed()) {
+                where->run().throw_aborted();
+            }
+            throw communication_error(never_comes(*where, *mine));
         }
         if (!mine->failure.empty()) {
             throw communication_error(mine->failure);
@@ -162,10 +182,30 @@ public:
             return true;
         }
         const std::lock_guard lock(post_->owner.mutex);
-        return post_->finished || group_->run().failed();
+        return decided();
+    }
+    [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point last) {
+        if (!post_) {
+            return true;
+        }
+        std::unique_lock lock(post_->owner.mutex);
+        return post_->owner.sleep_until(lock, last, [&] { return decided(); });
     }
 
 private:
+    /// The rank at the other end.
+    [[nodiscard]] int peer() const noexcept { return post_->out.bytes != 0 ? to_ : from_; }
+    /// Whether wait() returns, or throws, at once.
+    [[nodiscard]] bool decided() const noexcept {
+        return post_->finished || group_->run().failed() || group_->has_ended(peer());
+    }
+    [[nodiscard]] std::string never_comes(group& where, const post& mine) const {
+        const bool sends = mine.out.bytes != 0;
+        return concat("rank ", where.known(sends ? to_ : from_), " has ended while rank ", mine.owner.rank,
+                      " waits for a message of ", sends ? mine.out.bytes : mine.in.bytes, " bytes ",
+                      sends ? "to" : "from", " it", in_operation());
+    }
+
     /// True if the message will never move, false if it has moved: a copy under way is waited for.
     bool withdraw() {
         if (!post_) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/comm/outstanding.hpp>
+#include <seqpar/core/operation.hpp>
 #include <seqpar/plan/ring_schedule.hpp>
 #include <seqpar/strategy/parcel.hpp>
 
@@ -37,6 +38,7 @@ void travel(C& comm, const plan::ring_schedule& schedule, Cargo& cargo) {
     const int rank = comm.rank();
     std::vector<lane> lanes(static_cast<std::size_t>(schedule.streams()));
     for (int step = 0; step < schedule.steps(); ++step) {
+        const operation_scope named("step", step);
         outstanding<C> travelling;
         const auto post = [&](outgoing out, leg to, incoming in, leg from) {
             if (out.bytes + in.bytes > 0)
