@@ -50,6 +50,7 @@ private:
     void* do_allocate(std::size_t bytes, std::size_t wanted) override {
         if (wanted > alignment) return source_->allocate(bytes, wanted);
         const std::size_t size = rounded(bytes);
+        keep_spare_for_one_more();
         piece* best = nullptr; // the smallest gap that it fits
         gaps::iterator where;
         for (piece& p : pieces_)
@@ -67,15 +68,18 @@ private:
         std::byte* const at = static_cast<std::byte*>(block);
         piece& p = *std::find_if(pieces_.begin(), pieces_.end(),
                                  [at](const piece& x) { return x.begin <= at && at < x.begin + x.size; });
-        auto gap = p.between.emplace(static_cast<std::size_t>(at - p.begin), size).first;
+        gaps::node_type node = std::move(spare_.back());
+        spare_.pop_back(), --blocks_;
+        node.key() = static_cast<std::size_t>(at - p.begin), node.mapped() = size;
+        auto gap = p.between.insert(std::move(node)).position;
         if (const auto next = std::next(gap); next != p.between.end() && gap->first + gap->second == next->first) {
             gap->second += next->second;
-            p.between.erase(next);
+            keep(p.between.extract(next));
         }
         if (gap != p.between.begin())
             if (const auto before = std::prev(gap); before->first + before->second == gap->first) {
                 before->second += gap->second;
-                p.between.erase(gap);
+                keep(p.between.extract(gap));
             }
         p.lent -= size, lent_ -= size;
         const bool first = at_once_ == 0;
@@ -87,20 +91,38 @@ private:
 
     void add_piece(std::size_t size) {
         pieces_.reserve(pieces_.size() + 1);
-        piece p{static_cast<std::byte*>(source_->allocate(size, alignment)), size, 0, {}};
-        held_ += size;
+        piece p{nullptr, size, 0, {}};
         p.between.emplace(0, size);
+        p.begin = static_cast<std::byte*>(source_->allocate(size, alignment)); // last, so that it is not lost
+        held_ += size;
         pieces_.push_back(std::move(p));
+    }
+    /// A block that comes back may leave a gap, and must not ask for memory to say so: it could not tell that there is none.
+    void keep_spare_for_one_more() {
+        spare_.reserve(blocks_ + 1);
+        for (gaps made; spare_.size() < blocks_ + 1;) {
+            made.emplace(0, 0);
+            spare_.push_back(made.extract(made.begin()));
+        }
+    }
+    void keep(gaps::node_type node) noexcept {
+        if (spare_.size() < spare_.capacity()) spare_.push_back(std::move(node));
     }
     bool give_back(const piece& p) noexcept {
         source_->deallocate(p.begin, p.size, alignment);
         held_ -= p.size;
         return true;
     }
-    [[nodiscard]] void* take(piece& p, gaps::iterator gap, std::size_t size) {
+    [[nodiscard]] void* take(piece& p, gaps::iterator gap, std::size_t size) noexcept {
         const std::size_t at = gap->first, left = gap->second - size;
-        p.between.erase(gap);
-        if (left > 0) p.between.emplace(at + size, left);
+        gaps::node_type node = p.between.extract(gap);
+        if (left > 0) {
+            node.key() = at + size, node.mapped() = left;
+            p.between.insert(std::move(node));
+        } else {
+            keep(std::move(node));
+        }
+        ++blocks_;
         p.lent += size, lent_ += size;
         most_ = std::max(most_, lent_);
         return p.begin + at;
@@ -108,6 +130,8 @@ private:
 
     std::pmr::memory_resource* source_;
     std::vector<piece> pieces_;
+    std::vector<gaps::node_type> spare_; // at least one for each block that is lent
+    std::size_t blocks_ = 0;             // lent
     std::size_t lent_ = 0, held_ = 0, most_ = 0;
     std::size_t at_once_ = 0; ///< of the first piece, once it is known
 };
