@@ -6,6 +6,7 @@
 #include <seqpar/verify/gradient_report.hpp>
 #include <seqpar/verify/judge.hpp>
 #include <seqpar/verify/report.hpp>
+#include <seqpar/verify/results.hpp>
 
 #include <utility>
 #include <vector>

@@ -38,8 +38,11 @@ class definition {
 public:
     definition(const context& how, const tensor_view<const T>& q, const tensor_view<const T>& k,
                const tensor_view<const T>& v, const S& s, int merges)
-        : v_(v), group_(how.group), score_(s), in_(judged_arithmetic::of<T>(merges)),
-          keys_(positions::whole(k.shape().seq)), scores_(how, q, k, keys_, s, in_) {}
+        : definition(how, q, k, v, s, judged_arithmetic::of<T>(merges)) {}
+    definition(const context& how, const tensor_view<const T>& q, const tensor_view<const T>& k,
+               const tensor_view<const T>& v, const S& s, const judged_arithmetic& in)
+        : v_(v), group_(how.group), score_(s), in_(in), keys_(positions::whole(k.shape().seq)),
+          scores_(how, q, k, keys_, s, in_) {}
     definition(const definition&) = delete; // it refers to itself
     definition& operator=(const definition&) = delete;
 

@@ -30,6 +30,7 @@ struct judged_gradient {
 ///     |d dq|   = |scale| sum (|d dX| + (gamma(keys) + 5u) |dX|) |k|
 ///     |d dk|   = |scale| sum (|d dX| + (gamma(g queries) + (5 + 2T) u) |dX|) |q|
 ///     |d dv|   = sum z P (eta + gamma(g queries) + (4 + 2T) u) |dout|,   and u_store of each
+///                and u_factor |dX|, u_factor z P in these three where they are rounded before they are multiplied
 ///     |d dslope| = sum (|d dS| + 2u |dS|) |distance|,  |d dsink| = sum P_sink ((|d lse| + 4u) |delta| + |d delta|)
 ///
 /// O(keys * head_dim) a row, O(group * queries * head_dim) a key.
@@ -41,10 +42,9 @@ public:
     /// dlse: a default view where nothing flows into lse.
     gradient_definition(const context& how, const tensor_view<const T>& q, const tensor_view<const T>& k,
                         const tensor_view<const T>& v, const tensor_view<const T>& dout,
-                        const tensor_view<const A>& dlse, const S& s, int merges)
-        : how_(how), q_(q), k_(k), v_(v), dout_(dout), dlse_(dlse), score_(s), in_(judged_arithmetic::of<T>(merges)),
-          rows_(how, q, k, v, s, merges) {
-        in_.store = std::is_same_v<T, A> ? 0 : in_.store; // a gradient is rounded once more where T is narrower
+                        const tensor_view<const A>& dlse, const S& s, const judged_arithmetic& in)
+        : how_(how), q_(q), k_(k), v_(v), dout_(dout), dlse_(dlse), score_(s), in_(in), rows_(how, q, k, v, s, in) {
+        in_.store = in.store > in.u ? in.store : 0; // a gradient is rounded once more where storage is narrower
     }
 
     /// The gradient of a row of q, [head_dim], and what it adds to the gradient of its head's slope.
@@ -69,8 +69,8 @@ public:
                 const double key = static_cast<double>(*k_.at(b, static_cast<index_t>(j), h / how_.group, d));
                 const std::size_t n = static_cast<std::size_t>(d);
                 result.dq.value[n] += how_.scale * p.dx * key;
-                result.dq.bound[n] +=
-                    std::abs(how_.scale * key) * (p.dx_error + (in_.gamma(s.x.size()) + 5 * in_.u) * std::abs(p.dx));
+                result.dq.bound[n] += std::abs(how_.scale * key) *
+                                      (p.dx_error + (in_.gamma(s.x.size()) + 5 * in_.u + in_.factor) * std::abs(p.dx));
             }
         }
         finish(result.dq);
@@ -107,13 +107,14 @@ public:
                     const std::size_t n = static_cast<std::size_t>(d);
                     result.dk.value[n] += how_.scale * p.dx * query;
                     result.dk.bound[n] +=
-                        std::abs(how_.scale * query) * (p.dx_error + (sums + 5 * in_.u) * std::abs(p.dx));
+                        std::abs(how_.scale * query) * (p.dx_error + (sums + 5 * in_.u + in_.factor) * std::abs(p.dx));
                 }
                 for (index_t d = 0; d < v_.shape().dim; ++d) {
                     const double x = static_cast<double>(*dout_.at(b, i, h, d));
                     const std::size_t n = static_cast<std::size_t>(d);
                     result.dv.value[n] += s.z[0] * p.weight * x;
-                    result.dv.bound[n] += s.z[0] * std::abs(x) * (p.weight * (p.eta + sums + 4 * in_.u) + in_.tiny);
+                    result.dv.bound[n] +=
+                        s.z[0] * std::abs(x) * (p.weight * (p.eta + sums + 4 * in_.u + in_.factor) + in_.tiny);
                 }
             }
         finish(result.dk);

@@ -45,14 +45,16 @@ public:
 
         context quiet = how;
         quiet.progress = nullptr;
-        const gradient_definition<T, S> define(quiet, q, k, v, dout, dlse, s, options.merges);
+        const gradient_definition<T, S> define(quiet, q, k, v, dout, dlse, s, options.arithmetic_of<T>());
         const double per_pair = static_cast<double>(4 * (q.shape().dim + v.shape().dim)),
                      per_row = per_pair * static_cast<double>(k.shape().seq) + 1,
                      per_key = per_pair * static_cast<double>(q.shape().seq * how.group) + 1;
         const auto count = [](const extents& e) { return static_cast<double>(e.batch * e.seq * e.heads); };
-        const bool all = count(q.shape()) * per_row + count(k.shape()) * per_key <= options.budget;
-        rows_ = sample_rows(q.shape(), all ? count(q.shape()) : options.budget / 2 / per_row, options.seed);
-        keys_ = sample_rows(k.shape(), all ? count(k.shape()) : options.budget / 2 / per_key, options.seed + 1);
+        const bool all = options.rows > 0
+                             ? static_cast<double>(options.rows) >= std::max(count(q.shape()), count(k.shape()))
+                             : count(q.shape()) * per_row + count(k.shape()) * per_key <= options.budget;
+        rows_ = sample_rows(q.shape(), all ? count(q.shape()) : options.affordable(2 * per_row), options.seed);
+        keys_ = sample_rows(k.shape(), all ? count(k.shape()) : options.affordable(2 * per_key), options.seed + 1);
 
         std::vector<typename gradient_definition<T, S>::of_row> of_rows(rows_.size());
         how.executor.run(static_cast<index_t>(rows_.size()), [&](index_t n, int) {
@@ -111,7 +113,44 @@ public:
         return r;
     }
 
+    /// What dq, dk and dv should be, for n = 0, 1, 2. A view of what is here.
+    [[nodiscard]] expectation<T> expected(std::size_t n) const {
+        const tensor<T>& serial = n == 0 ? dq_ : n == 1 ? dk_ : dv_;
+        expectation<T> all{serial.view(), n == 0 ? rows_ : keys_, {}, {}, 0};
+        double largest = 0, widest = 0;
+        for (const judged_gradient& g : truth_[n]) {
+            all.values.push_back(g.value), all.bounds.push_back(g.bound);
+            for (const double x : g.value)
+                if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
+            for (const double x : g.bound)
+                if (std::isfinite(x)) widest = std::max(widest, x);
+        }
+        all.allowed_from_serial = allowed_from_serial(widest, largest);
+        return all;
+    }
+    /// What dsinks, or dslopes, should be: [1, 1, heads, 1]. Where slopes have not been judged, serial's.
+    [[nodiscard]] expectation<double> expected_of_heads(bool sinks) const {
+        const std::vector<double>& serial = sinks ? dsinks_ : dslopes_;
+        const judged_gradient& truth = sinks ? sinks_ : slopes_;
+        const bool judged = sinks || slopes_judged_;
+        const index_t heads = static_cast<index_t>(serial.size());
+        expectation<double> all{{serial.data(), {1, 1, heads, 1}}, {}, {}, {}, 0};
+        for (index_t h = 0; h < heads; ++h) {
+            const std::size_t n = static_cast<std::size_t>(h);
+            all.allowed_from_serial = std::max(all.allowed_from_serial, 4 * truth.bound[n]);
+            if (!judged) continue;
+            all.at.push_back({0, 0, h});
+            all.values.push_back({truth.value[n]}), all.bounds.push_back({truth.bound[n]});
+        }
+        return all;
+    }
+
 private:
+    /// Rows that were not judged may have larger bounds than those that were: see judge.
+    [[nodiscard]] static double allowed_from_serial(double widest, double largest) {
+        return 4 * std::max(widest, element_traits<T>::roundoff * largest);
+    }
+
     void compute_serial(const Kernel& kernel, const S& s, context how, const tensor_view<const T>& q,
                         const tensor_view<const T>& k, const tensor_view<const T>& v, const tensor_view<const T>& dout,
                         const tensor_view<const A>& lse, const tensor_view<const A>& delta) {
@@ -175,8 +214,7 @@ private:
                     v.worst = {b, i, h, d};
                 }
             }
-        // Rows that were not judged may have larger bounds than those that were: see judge.
-        v.allowed_from_serial = 4 * std::max(widest, element_traits<T>::roundoff * largest);
+        v.allowed_from_serial = allowed_from_serial(widest, largest);
         double excess = -1;
         for (index_t b = 0; b < e.batch; ++b)
             for (index_t i = 0; i < e.seq; ++i)

@@ -8,6 +8,7 @@
 #include <seqpar/strategy/strategy.hpp>
 #include <seqpar/verify/definition.hpp>
 #include <seqpar/verify/distance.hpp>
+#include <seqpar/verify/expectation.hpp>
 #include <seqpar/verify/report.hpp>
 #include <seqpar/verify/sample.hpp>
 
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -27,6 +29,16 @@ struct judging {
     double budget = 2e9;    ///< multiply-adds to spend on it: all rows if that is enough, seeded sample rows if not
     std::uint64_t seed = 1; ///< of the sample
     int merges = 1;         ///< partials that are merged on the way to a result: ranks
+    index_t rows = 0;       ///< instead of what the budget affords: that many rows, 16 at least; 0: the budget decides
+    std::optional<judged_arithmetic> arithmetic = {}; ///< of the result; none: this library's, of its element type
+
+    [[nodiscard]] double affordable(double per_row) const {
+        return rows > 0 ? static_cast<double>(rows) : budget / per_row;
+    }
+    template <real_element T>
+    [[nodiscard]] judged_arithmetic arithmetic_of() const {
+        return arithmetic.value_or(judged_arithmetic::of<T>(merges));
+    }
 };
 
 /// Judges outputs of one attention over a whole sequence. Serial and the definition are computed once, whatever number of
@@ -79,7 +91,28 @@ public:
         return r;
     }
 
+    /// What out, [batch, Nq, heads, head_dim of v], should be; and lse, [batch, Nq, heads, 1]. Views of what is here.
+    [[nodiscard]] expectation<T> expected_out() const {
+        expectation<T> all{out_.view(), places_, {}, {}, allowed_of_out()};
+        for (const judged_row& row : rows_) all.values.push_back(row.out), all.bounds.push_back(row.bound);
+        return all;
+    }
+    [[nodiscard]] expectation<A> expected_lse() const {
+        expectation<A> all{lse_.view(), places_, {}, {}, allowed_of_lse()};
+        for (const judged_row& row : rows_) all.values.push_back({row.lse}), all.bounds.push_back({row.lse_bound});
+        return all;
+    }
+
 private:
+    // Two results within a bound of the truth are within two of each other. Rows that were not judged may have larger bounds
+    // than those that were: another factor of two, still far below any defect.
+    [[nodiscard]] double allowed_of_out() const {
+        return 4 * std::max(largest_bound_, element_traits<T>::roundoff * largest_v_);
+    }
+    [[nodiscard]] double allowed_of_lse() const {
+        return 4 * std::max(largest_lse_bound_, 4 * element_traits<A>::roundoff);
+    }
+
     judge(const context& how, const tensor_view<const T>& q, const tensor_view<const T>& v)
         : out_({q.shape().batch, q.shape().seq, q.shape().heads, v.shape().dim}, format::bshd, how.memory),
           lse_({q.shape().batch, q.shape().seq, q.shape().heads, 1}, format::bhsd, how.memory), v_(v) {}
@@ -89,11 +122,11 @@ private:
         const double per_row =
             static_cast<double>(how.n.keys) * static_cast<double>(2 * q.shape().dim + 2 * v.shape().dim) + 1;
         rows_of_output_ = q.shape().batch * q.shape().seq * q.shape().heads;
-        places_ = sample_rows(q.shape(), options.budget / per_row, options.seed);
+        places_ = sample_rows(q.shape(), options.affordable(per_row), options.seed);
         rows_.resize(places_.size());
         context quiet = how;
         quiet.progress = nullptr;
-        const definition<T, S> define(quiet, q, k, v, s, options.merges);
+        const definition<T, S> define(quiet, q, k, v, s, options.arithmetic_of<T>());
         how.executor.run(static_cast<index_t>(places_.size()), [&](index_t item, int) {
             const sampled_row& p = places_[static_cast<std::size_t>(item)];
             judged_row& row = rows_[static_cast<std::size_t>(item)];
@@ -151,9 +184,7 @@ private:
     }
 
     void against_serial(const tensor_view<const T>& out, const tensor_view<const A>& lse, report& r) const {
-        // Two results within a bound of the truth are within two of each other. Rows that were not judged may have larger
-        // bounds than those that were: another factor of two, still far below any defect.
-        r.allowed_from_serial = 4 * std::max(largest_bound_, element_traits<T>::roundoff * largest_v_);
+        r.allowed_from_serial = allowed_of_out();
         r.same_bits_as_serial = true;
         double excess = -1;
         const auto compare_all = [&](const auto& have, const auto& want, double allowed, bool is_lse) {
@@ -177,8 +208,7 @@ private:
                         }
         };
         compare_all(out, out_.view(), r.allowed_from_serial, false);
-        if (lse.shape().dim != 0)
-            compare_all(lse, lse_.view(), 4 * std::max(largest_lse_bound_, 4 * element_traits<A>::roundoff), true);
+        if (lse.shape().dim != 0) compare_all(lse, lse_.view(), allowed_of_lse(), true);
     }
 
     tensor<T> out_;

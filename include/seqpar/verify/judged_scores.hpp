@@ -22,6 +22,7 @@ struct judged_arithmetic {
     double tiny = 0;   ///< the smallest normal number: products below it may vanish
     double doubt = 1;  ///< a result in double is judged by a definition that is no more precise: its bounds are doubled
     int merges = 1;    ///< of partials on the way to a result
+    double factor = 0; ///< of weights and dS before the products of backward: no kernel of this library rounds them
 
     template <real_element T>
     [[nodiscard]] static judged_arithmetic of(int merges) {
@@ -31,7 +32,22 @@ struct judged_arithmetic {
                 std::is_same_v<T, A> ? 0 : element_traits<T>::roundoff,
                 static_cast<double>(std::numeric_limits<A>::min()),
                 std::is_same_v<A, double> ? 2.0 : 1.0,
-                merges};
+                merges,
+                0};
+    }
+    /// Of a program that is not this library, whose tensors are of T: it may round to T whatever it multiplies.
+    template <real_element T>
+    [[nodiscard]] static judged_arithmetic of_others(int merges) {
+        judged_arithmetic in = of<T>(merges);
+        in.factor = in.weight;
+        return in;
+    }
+    /// The same where tensors are IEEE half precision and sums are float. A weight may vanish below the smallest subnormal.
+    [[nodiscard]] static judged_arithmetic of_others_float16(int merges) {
+        judged_arithmetic in = of_others<float>(merges);
+        in.store = in.weight = in.factor = 0x1p-11;
+        in.tiny = 0x1p-24;
+        return in;
     }
     [[nodiscard]] double gamma(index_t n) const { return std::sqrt(static_cast<double>(n)) * u; }
     [[nodiscard]] double gamma(std::size_t n) const { return gamma(static_cast<index_t>(n)); }
