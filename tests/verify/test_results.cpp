@@ -162,6 +162,7 @@ TEST_CASE("a program that rounds weights to the type of its tensors passes as on
     CHECK(named(r, "dk").worst.ratio > 0.02);
 
     plain_program<float> h = plain<float>(33, 50, true);
+    for (index_t n = 0; n < 16; ++n) h.v.data()[n] *= 1e-6f; // results among the smallest numbers that there are
     for (tensor<float>* x : {&h.q, &h.k, &h.v, &h.dout})
         std::transform(x->data(), x->data() + x->shape().count(), x->data(), half);
     h.stored = half;

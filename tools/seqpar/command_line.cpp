@@ -15,6 +15,7 @@
 #include <array>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -29,6 +30,7 @@ Examples:
   {0} embed book.txt -o data --heads 8 --head-dim 64 --max-tokens 16384
   {0} attend data/q.npy data/k.npy data/v.npy -o out.npy --causal
   {0} verify data/q.npy data/k.npy data/v.npy --strategy ulysses:2/ring --ranks 4 --layout zigzag
+  {0} verify data/q.npy data/k.npy data/v.npy --against out_of_another_program.npy --causal
   {0} compare data/q.npy data/k.npy data/v.npy --ranks 4 --causal --json table.json
   {0} attend data/q.npy data/k.npy data/v.npy -o out.npy --dout dout.npy --grads grads --causal --softcap 30
 
@@ -46,7 +48,8 @@ struct embed_texts {
 
 struct attention_texts {
     std::string q, k, v, layout = "contiguous", kernel = "flash", format = "bshd", threads = "auto";
-    std::optional<std::string> out, lse, json, trace, strategy, ranks, scale, storage, dout, dlse, grads, save;
+    std::optional<std::string> out, lse, json, trace, strategy, ranks, scale, storage, dout, dlse, grads, save, against,
+        sample;
     bool reproducible = false;
     score_texts score;
 };
@@ -84,8 +87,24 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     } else {
         CLI::Option* out = c.add_option("-o,--out", to.out, "write the output to this .npy file")->type_name("OUT");
         if (what == "attend") out->required();
-        c.add_option("--lse", to.lse, "write log-sum-exp to this .npy file, [batch, heads, seq]")->type_name("FILE");
+        c.add_option("--lse", to.lse,
+                     what == "attend"
+                         ? "write log-sum-exp to this .npy file, [batch, heads, seq]"
+                         : "write log-sum-exp to this .npy file, [batch, heads, seq]; with --against: judge it")
+            ->type_name("FILE");
         c.add_option("--strategy", to.strategy, std::string(strategies_help) + " (default: serial)")->type_name("S");
+    }
+    if (what == "verify") {
+        c.add_option(
+             "--against", to.against,
+             "compute nothing: judge this output of another program, .npy, and its --lse and --grads; --ranks says "
+             "how many partials it merges")
+            ->type_name("OUT");
+        c.add_option("--sample", to.sample,
+                     "rows to compare with the definition, 16 at least (default: as many as 2e9 multiply-adds are "
+                     "enough for)")
+            ->type_name("N");
+        c.add_option("--json", to.json, "with --against: write the verdict to this file, too")->type_name("FILE");
     }
     c.add_option("--ranks", to.ranks, "1 to 1024 ranks (default: 1; under mpirun the job's size)")->type_name("P");
     c.add_option("--layout", to.layout,
@@ -130,13 +149,21 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
         ->type_name("FILE");
     c.add_option("--dlse", to.dlse, "the gradient of log-sum-exp, .npy, [batch, heads, seq] (default: none)")
         ->type_name("FILE");
-    if (what == "attend")
-        c.add_option("--grads", to.grads, "directory for dq.npy, dk.npy, dv.npy, dsinks.npy, dslopes.npy")
+    if (what != "compare")
+        c.add_option("--grads", to.grads,
+                     what == "attend"
+                         ? "directory for dq.npy, dk.npy, dv.npy, dsinks.npy, dslopes.npy"
+                         : "with --against: directory of its dq.npy, dk.npy, dv.npy, and perhaps dsinks.npy, "
+                           "dslopes.npy")
             ->type_name("DIR");
     c.add_option("--save", to.save, "what forward keeps for backward: resend (nothing), keep (default: resend)")
         ->type_name("NAME");
     c.add_option("--storage", to.storage,
-                 "hold tensors as float, double or bfloat16, which is written as float32 (default: the files' type)")
+                 what == "verify"
+                     ? "hold tensors as float, double or bfloat16; with --against also float16: what the other "
+                       "program holds them in (default: the files' type, with --against OUT's)"
+                     : "hold tensors as float, double or bfloat16, which is written as float32 (default: the "
+                       "files' type)")
         ->type_name("NAME");
     c.add_option("--scale", to.scale, "factor of q.k (default: 1/sqrt(head_dim))")->type_name("s");
     c.add_option("--format", to.format, "order of the files' extents: bshd, bhsd (default: bshd)")->type_name("NAME");
@@ -168,10 +195,37 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     return to;
 }
 
+/// What is of --against, or not.
+void refuse_mixtures(const attention_texts& from, attention_command::kind what) {
+    if (from.against) {
+        for (const auto& [option, given] : {std::pair("-o", &from.out), std::pair("--strategy", &from.strategy),
+                                            std::pair("--save", &from.save), std::pair("--trace", &from.trace)})
+            if (*given)
+                throw refusal(
+                    fmt::format("{} {} is of what seqpar computes, and --against {} judges what another program "
+                                "has computed: give one of them",
+                                option, **given, *from.against));
+        if (from.reproducible)
+            throw refusal(fmt::format("--reproducible is of what seqpar computes, and --against {} judges what another "
+                                      "program has computed: give one of them",
+                                      *from.against));
+        if (from.dout && !from.grads)
+            throw refusal(fmt::format("--dout {}: the gradients that it gave are needed: give --grads, their directory",
+                                      *from.dout));
+    } else if (what == attention_command::kind::verify) {
+        for (const auto& [option, given] : {std::pair("--grads", &from.grads), std::pair("--json", &from.json)})
+            if (*given)
+                throw refusal(
+                    fmt::format("{} {} is of --against, which is not given: verify judges what it computes, and "
+                                "attend writes gradients",
+                                option, **given));
+    }
+}
+
 [[nodiscard]] attention_command read(const attention_texts& from, attention_command::kind what) {
     static constexpr std::array<std::string_view, 2> formats{"bshd", "bhsd"}, saves{"resend", "keep"};
-    static constexpr std::array<std::string_view, 3> storages{"float", "double",
-                                                              "bfloat16"}; // in the order of the type
+    static constexpr std::array<std::string_view, 4> storages{"float", "double", "bfloat16",
+                                                              "float16"}; // in the order of the type
     attention_command to{.what = what,
                          .q = from.q,
                          .k = from.k,
@@ -180,6 +234,7 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
                          .lse = from.lse,
                          .json = from.json,
                          .trace = from.trace,
+                         .against = from.against,
                          .strategies = {},
                          .ranks = {},
                          .dout = from.dout,
@@ -196,7 +251,9 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
                                  format::bshd,
                                  {},
                                  saving::resend,
-                                 from.trace.has_value()}};
+                                 from.trace.has_value(),
+                                 0}};
+    refuse_mixtures(from, what);
     if (what == attention_command::kind::compare) {
         if (from.strategy) to.strategies = strategy_name::parse_list(*from.strategy);
     } else {
@@ -207,7 +264,12 @@ void add_attention(CLI::App& program, attention_texts& to, const char* name, con
     if (choice("--format", from.format, formats) == 1) to.how.order = format::bhsd;
     if (from.threads != "auto")
         to.how.threads_per_rank = static_cast<int>(whole_number("--threads-per-rank", from.threads, 1, 1024));
-    if (from.storage) to.storage = static_cast<storage_type>(choice("--storage", *from.storage, storages));
+    if (from.storage) {
+        const std::span<const std::string_view> all(storages);
+        to.storage = static_cast<storage_type>(
+            choice("--storage", *from.storage, from.against ? all : all.first(all.size() - 1)));
+    }
+    if (from.sample) to.how.sample = whole_number("--sample", *from.sample, 16, std::numeric_limits<index_t>::max());
     if (from.save && choice("--save", *from.save, saves) == 1) to.how.save = saving::keep;
     if (!from.dout)
         for (const auto& [option, given] :
@@ -280,7 +342,7 @@ command read_command_line(int argc, const char* const* argv, const std::string& 
     add_embed(app, embed);
     add_attention(app, texts[0], "attend", "Compute attention and write it");
     add_attention(app, texts[1], "verify",
-                  "Compute attention and judge it against serial and against the definition in double");
+                  "Compute attention, or take that of another program, and judge it against the definition in double");
     add_attention(app, texts[2], "compare", "Run every strategy that applies, verified, and print a table");
 
     const auto chosen = [&]() -> const CLI::App& {

@@ -18,10 +18,11 @@ namespace seqpar::tool {
 struct input_headers {
     npy_header q, k, v;
     std::optional<npy_header> dout, dlse;
+    std::optional<npy_header> out; ///< of another program, where it is to be judged
 
     /// The type that the attention is computed in.
     [[nodiscard]] storage_type storage(const attention_command& c) const {
-        const bool wide = q.type == npy_type::float64;
+        const bool wide = (out ? *out : q).type == npy_type::float64;
         return c.storage.value_or(wide ? storage_type::float64 : storage_type::float32);
     }
 };
@@ -33,7 +34,7 @@ struct input_headers {
         return check_npy(
             path, {numbers, 4, "[batch, seq, heads, head_dim] (with --format bhsd: [batch, heads, seq, head_dim])"});
     };
-    input_headers all{check(c.q), check(c.k), check(c.v), {}, {}};
+    input_headers all{check(c.q), check(c.k), check(c.v), {}, {}, {}};
     const auto same_type = [&](const std::string& path, const npy_header& h) {
         if (h.type != all.q.type)
             throw refusal(detail::concat(path, " is ", name_of(h.type), " and ", c.q, " is ", name_of(all.q.type),
@@ -41,6 +42,7 @@ struct input_headers {
     };
     same_type(c.k, all.k), same_type(c.v, all.v);
     if (c.dout) same_type(*c.dout, all.dout.emplace(check(*c.dout)));
+    if (c.against) all.out = check(*c.against);
     if (c.dlse) all.dlse = check_npy(*c.dlse, {numbers, 3, "[batch, heads, seq]"});
     return all;
 }

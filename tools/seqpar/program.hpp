@@ -1,5 +1,6 @@
 #pragma once
 
+#include "against.hpp"
 #include "attend.hpp"
 #include "command_line.hpp"
 #include "compare.hpp"
@@ -34,6 +35,7 @@ template <class T, class Kernel, class World>
         score.emplace(load_score(c.score, in->shape()));
     });
     c.how.score = score->score;
+    if (c.against) return judge_against<T>(world, c, *in, headers);
     return c.what == attention_command::kind::compare ? compare<T, Kernel>(world, c, *in)
                                                       : attend<T, Kernel>(world, c, *in);
 }
@@ -47,6 +49,7 @@ template <class Kernel, class World>
     case storage_type::bfloat16:
         return run_attention_on<bfloat16, Kernel>(world, c, headers);
     case storage_type::float32:
+    case storage_type::float16:
         break;
     }
     return run_attention_on<float, Kernel>(world, c, headers);
@@ -65,13 +68,16 @@ template <class World>
         return 0;
     }
     attention_command c = std::get<attention_command>(what);
-    world.settle(c.ranks);
+    world.settle(c.against ? std::nullopt : c.ranks);
+    if (c.against && world.ranks() > 1)
+        throw refusal(fmt::format("--against {}: one process judges, and this MPI job has {}: run it without mpirun",
+                                  *c.against, world.ranks()));
     if (!c.how.threads_per_rank) c.how.threads_per_rank = threads_per_rank(world.ranks_here());
     input_headers headers;
     in_agreement(world, [&] { headers = check_inputs(c); });
     // Ranks that found different types in files of one name must not part ways here.
     in_agreement(world, [&] {
-        if (!world.same(headers.q.type == npy_type::float64 ? 1 : 0))
+        if (!world.same(headers.storage(c) == storage_type::float64 ? 1 : 0))
             throw refusal(c.q + " is of different types on different ranks: all ranks must see the same files");
     });
     return c.how.reproducible ? run_attention<reproducible>(world, c, headers)

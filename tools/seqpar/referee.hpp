@@ -31,7 +31,7 @@ public:
         whole.group = shape.heads / shape.kv_heads;
         whole.executor = executor_ref(all_cores);
         judging options;
-        options.merges = ranks;
+        options.merges = ranks, options.rows = how.sample;
         const auto &q = in.q.view, &k = in.k.view, &v = in.v.view;
         if (serial != nullptr)
             forward_.emplace(how.score, whole, q, k, v, serial->out.view(), serial->lse.view(), options);

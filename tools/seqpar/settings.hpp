@@ -17,8 +17,8 @@
 
 namespace seqpar::tool {
 
-/// In what type q, k, v and the results are held.
-enum class storage_type { float32, float64, bfloat16 };
+/// In what type q, k, v and the results are held. float16 is judged, not computed in.
+enum class storage_type { float32, float64, bfloat16, float16 };
 
 /// What an attention is, apart from its inputs and its ranks.
 struct attention_settings {
@@ -32,6 +32,7 @@ struct attention_settings {
     std::optional<int> threads_per_rank; ///< none, until there are ranks: as many as leave no core with two
     saving save = saving::resend;
     bool trace = false; ///< write down what each rank does when
+    index_t sample = 0; ///< rows that are compared with the definition; 0: what the judges' budget affords
 };
 
 /// The kernel of those settings, as the type that the program is instantiated for: any_kernel or another one.
@@ -48,6 +49,8 @@ struct attention_command {
     enum class kind { attend, verify, compare } what = kind::attend;
     std::string q, k, v;
     std::optional<std::string> out, lse, json, trace;
+    std::optional<std::string>
+        against; ///< of verify: judge this OUT, and lse and grads, which another program has made
     std::vector<strategy_name> strategies; ///< one; of compare, those asked for, or none: all that apply
     std::optional<int> ranks;
     std::optional<std::string> dout, dlse, grads; ///< of backward: files, and the directory of gradients

@@ -90,9 +90,9 @@ public:
             }
         }
         for (std::size_t d = 0; d < dim_v; ++d)
-            r.bound[d] =
-                in_.doubt * (eps_v[d] + eps_sum * std::abs(r.out[d]) + alpha * (magnitude[d] + std::abs(r.out[d])) +
-                             in_.store * std::abs(r.out[d]) + in_.weight * magnitude[d] + in_.tiny * all_v[d]);
+            r.bound[d] = in_.doubt *
+                         (eps_v[d] + eps_sum * std::abs(r.out[d]) + alpha * (magnitude[d] + std::abs(r.out[d])) +
+                          in_.store * std::abs(r.out[d]) + in_.weight * magnitude[d] + in_.tiny * all_v[d] + in_.grain);
         r.lse_bound = in_.doubt * (eps_sum + alpha + 2 * u * std::abs(r.lse));
         return r;
     }

@@ -175,7 +175,7 @@ private:
 
     void finish(judged_gradient& g) const {
         for (std::size_t d = 0; d < g.value.size(); ++d)
-            g.bound[d] = in_.doubt * (g.bound[d] + in_.store * std::abs(g.value[d]));
+            g.bound[d] = in_.doubt * (g.bound[d] + in_.store * std::abs(g.value[d]) + in_.grain);
     }
 
     context how_;

@@ -156,14 +156,16 @@ private:
                         const tensor_view<const A>& lse, const tensor_view<const A>& delta) {
         const placement whole{{positions::whole(q.shape().seq), {0, q.shape().heads}},
                               {positions::whole(k.shape().seq), {0, k.shape().heads}}};
-        dsinks_.resize(static_cast<std::size_t>(sinks_of(s)));
-        dslopes_.resize(static_cast<std::size_t>(slopes_of(s)));
-        how.slope_gradients = dslopes_;
+        std::vector<binned_sum> dsinks(static_cast<std::size_t>(sinks_of(s))),
+            dslopes(static_cast<std::size_t>(slopes_of(s)));
+        how.slope_gradients = dslopes;
         serial::bound<self_communicator> bound;
         detail::passes<kernel_element_t<Kernel, T>, T>::backward(
             bound, local_attention<Kernel, S>{kernel, s, how}, std::span(&whole, 1), operands<T>{q, k, v, {}, {}},
             row_gradients<T>{dout, lse, delta}, false, detail::gradient_views<T>{dq_.view(), dk_.view(), dv_.view()});
-        detail::add_sink_gradients<A>(s, lse, delta, std::span(dsinks_));
+        detail::add_sink_gradients<A>(s, lse, delta, std::span(dsinks));
+        for (const binned_sum& x : dsinks) dsinks_.push_back(static_cast<double>(x));
+        for (const binned_sum& x : dslopes) dslopes_.push_back(static_cast<double>(x));
     }
 
     /// The gradients of sinks from all rows' facts; those of slopes where all rows have been computed.
@@ -187,7 +189,7 @@ private:
         for (double& bound : slopes_.bound) bound *= all ? 1 : 4 * share;
         for (std::size_t h = 0; h < sinks_.value.size(); ++h) sinks_.bound[h] += u * std::abs(sinks_.value[h]);
         for (std::size_t h = 0; h < slopes_.value.size(); ++h)
-            slopes_.bound[h] += u * std::abs(all ? slopes_.value[h] : static_cast<double>(dslopes_[h]));
+            slopes_.bound[h] += u * std::abs(all ? slopes_.value[h] : dslopes_[h]);
     }
 
     [[nodiscard]] static gradient_verdict judged(const tensor_view<const T>& have,
@@ -232,22 +234,20 @@ private:
         return v;
     }
 
-    [[nodiscard]] static gradient_verdict judged_heads(std::span<const A> have,
-                                                       const std::vector<binned_sum>& serial_has,
+    [[nodiscard]] static gradient_verdict judged_heads(std::span<const A> have, const std::vector<double>& serial_has,
                                                        const judged_gradient& truth, bool exact) {
         gradient_verdict v;
         v.elements = static_cast<index_t>(truth.value.size());
         v.judged = exact ? v.elements : 0;
         v.passed = have.size() == truth.value.size();
         for (std::size_t h = 0; h < truth.value.size() && v.passed; ++h) {
-            const double value = static_cast<double>(have[h]), serial_value = static_cast<double>(serial_has[h]),
-                         from = distance_from(value, serial_value);
+            const double value = static_cast<double>(have[h]), from = distance_from(value, serial_has[h]);
             const gradient_verdict::element here{0, 0, static_cast<index_t>(h), 0};
             v.allowed_from_serial = std::max(v.allowed_from_serial, 4 * truth.bound[h]);
             if (from >= v.max_from_serial) v.max_from_serial = from, v.worst_from_serial = here;
             if (!exact) continue;
             const double error = distance_from(value, truth.value[h]), ratio = ratio_of(error, truth.bound[h]);
-            v.serial_error = std::max(v.serial_error, distance_from(serial_value, truth.value[h]));
+            v.serial_error = std::max(v.serial_error, distance_from(serial_has[h], truth.value[h]));
             v.max_abs_error = std::max(v.max_abs_error, error);
             if (ratio >= v.worst_ratio) v.worst_ratio = ratio, v.bound = truth.bound[h], v.worst = here;
         }
@@ -255,8 +255,8 @@ private:
         return v;
     }
 
-    tensor<T> dq_, dk_, dv_;                   // serial's
-    std::vector<binned_sum> dsinks_, dslopes_; // serial's
+    tensor<T> dq_, dk_, dv_;               // serial's
+    std::vector<double> dsinks_, dslopes_; // serial's
     std::vector<sampled_row> rows_, keys_;
     std::array<std::vector<judged_gradient>, 3> truth_; // of dq at rows_; of dk and dv at keys_
     judged_gradient sinks_, slopes_;

@@ -23,6 +23,7 @@ struct judged_arithmetic {
     double doubt = 1;  ///< a result in double is judged by a definition that is no more precise: its bounds are doubled
     int merges = 1;    ///< of partials on the way to a result
     double factor = 0; ///< of weights and dS before the products of backward: no kernel of this library rounds them
+    double grain = 0;  ///< half the smallest number of the storage type, where results come near it
 
     template <real_element T>
     [[nodiscard]] static judged_arithmetic of(int merges) {
@@ -33,6 +34,7 @@ struct judged_arithmetic {
                 static_cast<double>(std::numeric_limits<A>::min()),
                 std::is_same_v<A, double> ? 2.0 : 1.0,
                 merges,
+                0,
                 0};
     }
     /// Of a program that is not this library, whose tensors are of T: it may round to T whatever it multiplies.
@@ -46,7 +48,7 @@ struct judged_arithmetic {
     [[nodiscard]] static judged_arithmetic of_others_float16(int merges) {
         judged_arithmetic in = of_others<float>(merges);
         in.store = in.weight = in.factor = 0x1p-11;
-        in.tiny = 0x1p-24;
+        in.tiny = 0x1p-24, in.grain = 0x1p-25;
         return in;
     }
     [[nodiscard]] double gamma(index_t n) const { return std::sqrt(static_cast<double>(n)) * u; }

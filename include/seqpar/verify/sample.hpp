@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <set>
 #include <vector>
 
 namespace seqpar {
@@ -25,12 +26,10 @@ struct sampled_row {
         for (index_t n = 0; n < all; ++n) rows.push_back(nth(n));
         return rows;
     }
-    std::vector<index_t> chosen{0, e.heads - 1, all - e.heads, all - 1};
+    std::set<index_t> chosen{0, e.heads - 1, all - e.heads, all - 1};
     std::mt19937_64 random(seed);
-    const auto count = static_cast<std::size_t>(std::max(16.0, affordable));
-    while (chosen.size() < count) chosen.push_back(static_cast<index_t>(random() % static_cast<std::uint64_t>(all)));
-    std::sort(chosen.begin(), chosen.end());
-    chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
+    const auto count = std::min(static_cast<std::size_t>(std::max(16.0, affordable)), static_cast<std::size_t>(all));
+    while (chosen.size() < count) chosen.insert(static_cast<index_t>(random() % static_cast<std::uint64_t>(all)));
     for (const index_t n : chosen) rows.push_back(nth(n));
     return rows;
 }
