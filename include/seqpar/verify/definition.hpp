@@ -32,7 +32,8 @@ struct judged_row {
 ///     |d lse|  = sum_j P_j eps_j + alpha + 2u |lse|
 ///
 /// A sink is a key with z = 0 and e = 0. A result in double is judged by a definition that is no more precise, so its bound is
-/// doubled. Products below the smallest normal number may vanish: that is added. O(keys * head_dim) a row.
+/// doubled. Products below the smallest normal number may vanish, and sums
+/// of subnormal numbers are rounded to the smallest one each time: that is added. O(keys * head_dim) a row.
 template <real_element T, score S>
 class definition {
 public:
@@ -89,10 +90,12 @@ public:
                 all_v[d] += std::abs(value);
             }
         }
+        const double smallest =
+            in_.least * static_cast<double>(s.x.size() + 2 * static_cast<std::size_t>(in_.merges)) + in_.grain;
         for (std::size_t d = 0; d < dim_v; ++d)
             r.bound[d] = in_.doubt *
                          (eps_v[d] + eps_sum * std::abs(r.out[d]) + alpha * (magnitude[d] + std::abs(r.out[d])) +
-                          in_.store * std::abs(r.out[d]) + in_.weight * magnitude[d] + in_.tiny * all_v[d] + in_.grain);
+                          in_.store * std::abs(r.out[d]) + in_.weight * magnitude[d] + in_.tiny * all_v[d] + smallest);
         r.lse_bound = in_.doubt * (eps_sum + alpha + 2 * u * std::abs(r.lse));
         return r;
     }

@@ -73,7 +73,7 @@ public:
                                       (p.dx_error + (in_.gamma(s.x.size()) + 5 * in_.u + in_.factor) * std::abs(p.dx));
             }
         }
-        finish(result.dq);
+        finish(result.dq, k_.shape().seq);
         if (slopes_of(score_) > 0) {
             const score_row row{how_.n, how_.first_batch + b, h, position(i), run{position(0), 1, k_.shape().seq}};
             result.dslope = slope_gradient(score_, row, std::span<const double>(ds));
@@ -117,8 +117,8 @@ public:
                         s.z[0] * std::abs(x) * (p.weight * (p.eta + sums + 4 * in_.u + in_.factor) + in_.tiny);
                 }
             }
-        finish(result.dk);
-        finish(result.dv);
+        finish(result.dk, how_.group * queries);
+        finish(result.dv, how_.group * queries);
         return result;
     }
 
@@ -173,9 +173,11 @@ private:
         return p;
     }
 
-    void finish(judged_gradient& g) const {
+    /// additions: how many went into each sum.
+    void finish(judged_gradient& g, index_t additions) const {
+        const double smallest = in_.least * static_cast<double>(additions + 2 * in_.merges) + in_.grain;
         for (std::size_t d = 0; d < g.value.size(); ++d)
-            g.bound[d] = in_.doubt * (g.bound[d] + in_.store * std::abs(g.value[d]) + in_.grain);
+            g.bound[d] = in_.doubt * (g.bound[d] + in_.store * std::abs(g.value[d]) + smallest);
     }
 
     context how_;

@@ -23,19 +23,18 @@ struct judged_arithmetic {
     double doubt = 1;  ///< a result in double is judged by a definition that is no more precise: its bounds are doubled
     int merges = 1;    ///< of partials on the way to a result
     double factor = 0; ///< of weights and dS before the products of backward: no kernel of this library rounds them
-    double grain = 0;  ///< half the smallest number of the storage type, where results come near it
+    double least = 0; ///< the smallest number of the accumulation type: what a sum of smaller ones is off by, each time
+    double grain = 0; ///< below it a stored number may count as 0
 
     template <real_element T>
     [[nodiscard]] static judged_arithmetic of(int merges) {
         using A = accumulator_t<T>;
-        return {element_traits<A>::roundoff,
-                element_traits<T>::roundoff,
+        return {element_traits<A>::roundoff, element_traits<T>::roundoff,
                 std::is_same_v<T, A> ? 0 : element_traits<T>::roundoff,
-                static_cast<double>(std::numeric_limits<A>::min()),
-                std::is_same_v<A, double> ? 2.0 : 1.0,
-                merges,
-                0,
-                0};
+                static_cast<double>(std::numeric_limits<A>::min()), std::is_same_v<A, double> ? 2.0 : 1.0, merges, 0,
+                std::numeric_limits<A>::denorm_min(),
+                // Processors' bfloat16 products take subnormal numbers for 0, and give 0 for them.
+                std::is_same_v<T, bfloat16> ? 2 * static_cast<double>(std::numeric_limits<A>::min()) : 0};
     }
     /// Of a program that is not this library, whose tensors are of T: it may round to T whatever it multiplies.
     template <real_element T>
