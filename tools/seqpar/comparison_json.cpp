@@ -63,6 +63,7 @@ using nlohmann::ordered_json;
                         {"peak_extra_memory", of(row.cost, &plan::cost::memory)},
                         {"max_abs_error", r.max_abs_error},
                         {"max_rel_error", r.max_rel_error},
+                        {"rms_error", r.rms_error},
                         {"share_of_bound", r.worst_ratio},
                         {"bound_at_worst", r.bound},
                         {"worst", of(r.worst)},

@@ -156,6 +156,7 @@ private:
         report r;
         r.rows = rows_of_output_;
         r.rows_judged = static_cast<index_t>(rows_.size());
+        double squares = 0;
         for (std::size_t n = 0; n < rows_.size(); ++n) {
             const sampled_row& p = places_[n];
             const judged_row& row = rows_[n];
@@ -167,6 +168,7 @@ private:
                 const double ratio = ratio_of(error, bound);
                 if (component >= 0) {
                     r.max_abs_error = std::max(r.max_abs_error, error);
+                    squares += error * error;
                     if (error > 0) r.max_rel_error = std::max(r.max_rel_error, error / largest);
                 }
                 if (ratio > r.worst_ratio || (n == 0 && component == 0)) {
@@ -180,6 +182,8 @@ private:
                          static_cast<index_t>(d));
             if (lse.shape().dim != 0) consider(static_cast<double>(*lse.at(p.b, p.i, p.h)), row.lse, row.lse_bound, -1);
         }
+        const double elements = static_cast<double>(r.rows_judged * out.shape().dim);
+        r.rms_error = elements > 0 ? std::sqrt(squares / elements) : 0;
         return r;
     }
 

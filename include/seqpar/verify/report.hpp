@@ -16,6 +16,7 @@ struct report {
     index_t rows_judged = 0; ///< of them, compared with the definition
     double max_abs_error = 0;
     double max_rel_error = 0; ///< error over the largest |out| of its row
+    double rms_error = 0;     ///< root of the mean square of out's errors
     double worst_ratio = 0;   ///< largest error over its bound; above 1 fails
     double bound = 0;         ///< at the worst element
     double serial_error = 0;  ///< max_abs_error of serial with the same kernel, at the same rows
