@@ -16,7 +16,7 @@ import numpy
 
 HEADS, HEAD_DIM = 4, 64
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16)
-ROWS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+ROWS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 RANKS_FIXED, ROWS_FIXED = 8, 4096
 TYPES = ("float", "bfloat16")
 #         strategy          label             colour     marker
