@@ -1,0 +1,160 @@
+"""Compiles test programs out of copies of the sources, and runs them. Unoptimised: what counts is the time until a verdict."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import mutant as mutants
+
+COPIED = ("include", "tests", "tools", "examples")
+PROGRAM = "tools/seqpar"  # what tests of the room tools run
+# Read when a test starts, so that one test program serves all copies.
+PLACES = {
+    "SEQPAR_TEST_PROGRAM": "PROGRAM",
+    "SEQPAR_TEST_PROGRAM_MPI": "NOTHING",
+    "SEQPAR_TEST_BENCH_WORKER": "NOTHING",
+    "SEQPAR_TEST_BENCH_WORKER_MPI": "NOTHING",
+    "SEQPAR_TEST_MPIEXEC": "NOTHING",
+    "SEQPAR_TEST_DATA": "DATA",
+}
+
+
+class Failed(Exception):
+    """A compiler or linker failed, and what it said."""
+
+
+class _Processes:
+    """All that run, so that an interrupt ends them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # an interrupt may come while the main thread holds it
+        self._running: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    def run(self, command: list[str], cwd: pathlib.Path, timeout: float,
+            env: dict[str, str] | None = None) -> tuple[int | None, str]:
+        """Exit status, None where it ran out of time, and its last words. What it has started ends with it."""
+        with self._lock:
+            if self._ended:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(command, cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self._running.add(process)
+        try:
+            text, _ = process.communicate(timeout=timeout)
+            return process.returncode, text
+        except subprocess.TimeoutExpired:
+            self._kill(process)
+            return None, process.communicate()[0]
+        finally:
+            with self._lock:
+                self._running.discard(process)
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            for process in self._running:
+                self._kill(process)
+
+    @staticmethod
+    def _kill(process: subprocess.Popen[str]) -> None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+processes = _Processes()
+
+
+def compiler() -> str:
+    """clang++ compiles these programs unoptimised twice as fast as g++ does."""
+    for name in ("clang++", "g++"):
+        if found := shutil.which(name):
+            return found
+    raise FileNotFoundError("neither clang++ nor g++ is found")
+
+
+class Tree:
+    """A copy of the sources, and what is compiled of it. One thread works in one tree."""
+
+    def __init__(self, root: pathlib.Path, where: pathlib.Path, unchanged: Tree | None = None) -> None:
+        self.root, self.where = root, where
+        self.unchanged = unchanged  # the tree without a defect: what a defect does not reach is taken from there
+        shutil.rmtree(where, ignore_errors=True)
+        (where / "built").mkdir(parents=True)
+        (where / "tmp").mkdir()
+        for name in COPIED:
+            shutil.copytree(root / name, where / name, ignore=shutil.ignore_patterns("mutants", "consumers"))
+
+    # ---- sources ---------------------------------------------------------------------------------------------------
+
+    def plant(self, texts: dict[str, str]) -> None:
+        for path, text in texts.items():
+            (self.where / path).write_text(text)
+
+    def restore(self, paths: tuple[str, ...]) -> None:
+        for path in paths:
+            shutil.copyfile(self.root / path, self.where / path)
+
+    def sources_of(self, test: str) -> list[str]:
+        return ["tests/support/catch_main.cpp", mutants.source_of(test)]
+
+    def program_sources(self) -> list[str]:  # as tools/CMakeLists.txt has it
+        return sorted(str(path.relative_to(self.where)) for path in (self.where / PROGRAM).glob("*.cpp")
+                      if "mpi" not in path.name)
+
+    # ---- objects ---------------------------------------------------------------------------------------------------
+
+    def _built(self, source: str, ending: str) -> pathlib.Path:
+        return self.where / "built" / (source.replace("/", "-") + ending)
+
+    def depends_on(self, source: str, paths: tuple[str, ...]) -> bool:
+        words = self._built(source, ".d").read_text().replace("\\\n", " ").split()
+        return not set(paths).isdisjoint(words)
+
+    def compile(self, source: str) -> pathlib.Path:
+        target = self._built(source, ".o")
+        command = [compiler(), "-std=c++20", "-O0", "-w", "-pthread", "-Iinclude", "-Itests", "-MMD", "-MF",
+                   str(self._built(source, ".d")), "-c", source, "-o", str(target)]
+        if source.startswith("tests/tools/"):
+            command += ["-include", "cstdlib"]
+            command += [f'-D{macro}=std::getenv("SEQPAR_MUTANT_{place}")' for macro, place in PLACES.items()]
+        self._checked(command)
+        return target
+
+    def objects(self, sources: list[str], changed: tuple[str, ...]) -> tuple[list[pathlib.Path], bool]:
+        """Of these sources, where these files have changed; and whether any was made anew."""
+        assert self.unchanged is not None
+        made = [self.unchanged.depends_on(source, changed) for source in sources]
+        return [self.compile(source) if new else self.unchanged._built(source, ".o")
+                for source, new in zip(sources, made)], any(made)
+
+    def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
+        program = self.where / "built" / name
+        libraries = ["-lfmt"] if name == "seqpar" else []
+        self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
+        return program
+
+    def _checked(self, command: list[str]) -> None:
+        status, text = processes.run(command, self.where, 600)
+        if status != 0:
+            raise Failed(text if status is not None else "the compiler did not end in 600 s")
+
+    # ---- tests -----------------------------------------------------------------------------------------------------
+
+    def run(self, test: pathlib.Path, program: pathlib.Path | None, timeout: float) -> tuple[int | None, str, float]:
+        """The quick cases, up to the first that fails: exit status, None where it hung, its words, and seconds."""
+        env = dict(os.environ, TMPDIR=str(self.where / "tmp"), SEQPAR_MUTANT_NOTHING="",
+                   SEQPAR_MUTANT_DATA=str(self.where / "examples" / "data"), SEQPAR_MUTANT_PROGRAM=str(program or ""))
+        begin = time.monotonic()
+        status, text = processes.run([str(test), "~[slow]~[.]", "--abort"], self.where, timeout, env)
+        shutil.rmtree(self.where / "tmp")
+        (self.where / "tmp").mkdir()
+        return status, text, time.monotonic() - begin
