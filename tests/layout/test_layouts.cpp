@@ -101,3 +101,21 @@ TEST_CASE("any sets of rows interleave to their union, some of the ranks include
             CHECK(found == expected);
         }
 }
+
+TEST_CASE("runs that interleave only in part are no single run") {
+    // Of steps of 2 and of 3, side by side as if dealt out, and of lengths that no deal has.
+    for (const std::vector<positions>& sources :
+         {std::vector<positions>{{run{position(0), 2, 5}}, {run{position(1), 2, 2}}},
+          std::vector<positions>{{run{position(0), 2, 2}}, {run{position(1), 2, 3}}},
+          std::vector<positions>{{run{position(4), 3, 4}}, {run{position(5), 3, 3}}, {run{position(6), 3, 4}}}}) {
+        const interleaved both = interleave(sources);
+        index_t filled = 0;
+        for (const segment& s : both.segments)
+            for (index_t i = 0; i < s.count; ++i, ++filled)
+                CHECK(both.rows[s.to + i * s.every] == sources[s.source][s.from + i]);
+        index_t all = 0;
+        for (const positions& rows : sources) all += rows.size();
+        CHECK(filled == all);
+        CHECK(both.rows.size() == all);
+    }
+}

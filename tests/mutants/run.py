@@ -159,7 +159,7 @@ class Run:
             except build.Failed as why:
                 return Verdict("DOES NOT COMPILE", text=str(why))
             # Loops that a defect makes longer and a machine that is busy are no hang.
-            status, _, _ = tree.run(binary, program, 30 + 10 * self._seconds[test])
+            status, _, _ = tree.run(binary, program, 20 + 5 * self._seconds[test])
             if status is None:
                 return Verdict(KILLED, f"{test}, which hung")
             if status != 0:
