@@ -89,7 +89,6 @@ class Tree:
         self.unchanged = unchanged  # the tree without a defect: what a defect does not reach is taken from there
         shutil.rmtree(where, ignore_errors=True)
         (where / "built").mkdir(parents=True)
-        (where / "tmp").mkdir()
         for name in COPIED:
             shutil.copytree(root / name, where / name, ignore=shutil.ignore_patterns("mutants", "consumers"))
 
@@ -151,10 +150,11 @@ class Tree:
 
     def run(self, test: pathlib.Path, program: pathlib.Path | None, timeout: float) -> tuple[int | None, str, float]:
         """The quick cases, up to the first that fails: exit status, None where it hung, its words, and seconds."""
-        env = dict(os.environ, TMPDIR=str(self.where / "tmp"), SEQPAR_MUTANT_NOTHING="",
+        scratch = self.where / f"tmp-{test.name}"
+        scratch.mkdir()
+        env = dict(os.environ, TMPDIR=str(scratch), SEQPAR_MUTANT_NOTHING="",
                    SEQPAR_MUTANT_DATA=str(self.where / "examples" / "data"), SEQPAR_MUTANT_PROGRAM=str(program or ""))
         begin = time.monotonic()
         status, text = processes.run([str(test), "~[slow]~[.]", "--abort"], self.where, timeout, env)
-        shutil.rmtree(self.where / "tmp")
-        (self.where / "tmp").mkdir()
+        shutil.rmtree(scratch, ignore_errors=True)
         return status, text, time.monotonic() - begin

@@ -115,24 +115,27 @@ class Run:
                 self._unchanged.link([objects[s] for s in self._unchanged.sources_of(test)], test)
         except build.Failed as why:
             sys.exit(f"the sources do not compile without a defect:\n{why}")
-        for test in tests:
-            status, text, self._seconds[test] = self._unchanged.run(
-                self._unchanged.where / "built" / test, self._program, 600)
+        with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
+            runs = list(pool.map(lambda test: self._unchanged.run(
+                self._unchanged.where / "built" / test, self._program, 600), tests))
+        for test, (status, text, seconds) in zip(tests, runs):
             if status != 0:
                 sys.exit(f"{test} fails without a defect, so it says nothing of any:\n{text[-4000:]}")
+            self._seconds[test] = seconds
         print(f"{len(tests)} tests pass without a defect", flush=True)
 
     def verdicts(self) -> Iterator[Verdict]:
         """Of each mutant, in their order, as they come."""
+        unchanged = self._unchanged.where  # and not ROOT, which may be worked on meanwhile
         trees: queue.Queue[build.Tree] = queue.Queue()
         for n in range(min(self._jobs, len(self._selected))):
-            trees.put(build.Tree(ROOT, SCRATCH / f"worker{n + 1}", self._unchanged))
+            trees.put(build.Tree(unchanged, SCRATCH / f"worker{n + 1}", self._unchanged))
 
         def judged(one: mutants.Mutant) -> Verdict:
             tree = trees.get()
             begin = time.monotonic()
             try:
-                tree.plant(one.changed(ROOT))
+                tree.plant(one.changed(unchanged))
                 verdict = self._judge(one, tree)
             finally:
                 tree.restore(one.files)
@@ -228,6 +231,7 @@ def interrupted(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, interrupted)
     try:
