@@ -133,6 +133,12 @@ TEST_CASE("what differs between ranks is refused on every rank, naming the rank"
     has(refusal_of_shapes(e, e, e, {1, 8, 8, 16}), "rank 2 has heads 8 and rank 0 has 4");
     has(refusal_of_shapes(e, e, e, {1, 9, 4, 16}),
         "rank 0 brings 8 rows of Q; of 33 rows over 4 ranks, the layout zigzag gives it 9");
+    has(refusal_of([&](auto& comm, int rank) {
+            const extents keys{1, rank == 1 ? 9 : 8, 4, 16};
+            attention attend{comm, ring{}, zigzag{}};
+            static_cast<void>(attend.forward(normal<float>(e, 1), normal<float>(keys, 2), normal<float>(keys, 3)));
+        }),
+        "rank 0 brings 8 rows of K and V; of 33 rows over 4 ranks, the layout zigzag gives it 9");
     has(refusal_of_shapes(e, e, e, {1, 8, 4, 15}), "rank 2: head_dim of Q is 15 and of K is 16");
     const auto q = normal<float>(e, 1);
     has(refusal_of([&](auto& comm, int rank) {
