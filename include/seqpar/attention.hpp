@@ -243,7 +243,7 @@ private:
           options_(detail::choose<detail::options_kind, options>(given)),
           comm_(detail::named_operation(
               "attention", [&] { return own(detail::choose<detail::communicator_kind, communicator_type>(given)); })),
-          bound_(strategy_.on(comm_)) {}
+          bound_(detail::named_operation("attention", [&] { return strategy_.on(comm_); })) {}
 
     template <class Q, class K, class V>
     [[nodiscard]] auto compute_forward(const Q& q, const K& k, const V& v, std::optional<lengths> n) {
@@ -332,7 +332,8 @@ private:
     [[nodiscard]] communicator_type own(communicator_type given) const {
         [[maybe_unused]] const auto named = detail::announce(given, "preflight");
         detail::call mine;
-        mine.scheme = name();
+        mine.scheme.identify(name());
+        detail::describe(options_, mine);
         try {
             strategy_.check(given.size());
             check_score(score_);
@@ -353,10 +354,10 @@ private:
         detail::call mine;
         mine.q = x.q.shape(), mine.k = x.k.shape(), mine.v = x.v.shape();
         mine.scale = scale(x.q.shape().dim);
-        mine.lse = options_.lse;
+        detail::describe(options_, mine);
         mine.pass = pass;
         mine.element = element_traits<value_type>::name;
-        mine.scheme = name();
+        mine.scheme.identify(name());
         mine.trouble = trouble.empty() && options_.check != check_level::none ? detail::trouble_of(mine) : trouble;
 
         std::vector<detail::call> all{mine};

@@ -160,7 +160,8 @@ private:
     [[nodiscard]] communicator_type own(communicator_type given) const {
         [[maybe_unused]] const auto named = detail::announce(given, "preflight");
         detail::call mine;
-        mine.scheme = name();
+        mine.scheme.identify(name());
+        detail::describe(options_, mine);
         try {
             check_score(score_);
             if constexpr (requires { kernel_.check(); }) kernel_.check();
@@ -211,9 +212,9 @@ private:
         c.k = {s.batch, 0, s.kv_heads, s.dim};
         c.v = {s.batch, 0, s.kv_heads, s.dim_v};
         c.scale = scale(e.dim);
-        c.lse = options_.lse;
+        detail::describe(options_, c);
         c.element = element_traits<T>::name;
-        c.scheme = name() + ", " + cache.layout().name();
+        c.scheme.identify(name() + ", " + cache.layout().name());
         std::string trouble = detail::step_trouble(c, cache, counts, comm_.rank(), comm_.size());
         try {
             for (index_t b = 0; b < e.batch && trouble.empty(); ++b)

@@ -1,15 +1,19 @@
 #pragma once
 
+#include <seqpar/attention/options.hpp>
 #include <seqpar/comm/collectives.hpp>
 #include <seqpar/core/placement.hpp>
 #include <seqpar/core/tensor.hpp>
 #include <seqpar/score/score.hpp>
+#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <ios>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +33,17 @@ struct sent_text {
         chars.fill('\0');
         std::copy_n(text.begin(), std::min(text.size(), Size - 1), chars.begin());
     }
+    /// The text, if it fits; if not, as much as fits, and a hash of all: texts that differ do so here.
+    void identify(const std::string& text) {
+        if (text.size() < Size) {
+            *this = text;
+            return;
+        }
+        std::uint64_t hash = text.size();
+        for (const char c : text) hash = mixed(hash, static_cast<unsigned char>(c));
+        const std::string tail = concat("... ", std::hex, hash);
+        *this = text.substr(0, Size - 1 - tail.size()) + tail;
+    }
     [[nodiscard]] std::string_view view() const noexcept { return chars.data(); }
 };
 
@@ -36,13 +51,21 @@ struct sent_text {
 struct call {
     extents q, k, v;
     double scale = 0;
-    std::size_t lse = 0;  ///< 1 if it is wanted
-    std::size_t pass = 0; ///< 0 forward, 1 backward, 2 backward with a gradient into lse
+    std::size_t lse = 0;             ///< 1 if it is wanted
+    std::size_t save = 0, check = 0; ///< as in options
+    std::size_t pass = 0;            ///< 0 forward, 1 backward, 2 backward with a gradient into lse
     sent_text<16> element;
     sent_text<232> scheme;  ///< strategy, layout, score, kernel
     sent_text<424> trouble; ///< why this rank cannot go on; empty if it can
 };
 static_assert(std::is_trivially_copyable_v<call>);
+
+/// What options ask of all ranks alike.
+inline void describe(const options& how, call& c) noexcept {
+    c.lse = how.lse ? 1 : 0;
+    c.save = how.save == saving::keep ? 1 : 0;
+    c.check = static_cast<std::size_t>(how.check);
+}
 
 /// Throws the refusal of the first rank that is in trouble.
 inline void refuse_trouble(std::span<const call> all) {
@@ -93,6 +116,8 @@ inline void refuse_differences(std::span<const call> all) {
         same(c.v.dim, first.v.dim, "head_dim of V");
         same(c.scale, first.scale, "scale");
         same(c.lse, first.lse, "lse wanted");
+        same(c.save, first.save, "options::save (0 resend, 1 keep)");
+        same(c.check, first.check, "options::check (0 all ranks, 1 own rank, 2 none)");
         same(c.pass, first.pass, "pass (0 forward, 1 backward, 2 backward with dlse)");
     }
 }

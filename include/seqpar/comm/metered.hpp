@@ -35,7 +35,8 @@ public:
             inner_.wait();
         }
         [[nodiscard]] bool test() { return inner_.test(); }
-        [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point last) requires patient_request<request_t<C>> {
+        [[nodiscard]] bool
+        wait_until(std::chrono::steady_clock::time_point last) requires patient_request<request_t<C>> {
             return inner_.wait_until(last);
         }
 

@@ -50,7 +50,8 @@ public:
             if (done && into_) complete(*into_, timeline::clock::now());
             return done;
         }
-        [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point last) requires patient_request<request_t<C>> {
+        [[nodiscard]] bool
+        wait_until(std::chrono::steady_clock::time_point last) requires patient_request<request_t<C>> {
             const auto begin = timeline::clock::now();
             const bool done = inner_.wait_until(last);
             if (!into_) return done;

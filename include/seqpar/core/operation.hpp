@@ -51,7 +51,8 @@ public:
         std::size_t at = outer_ != nullptr ? outer_->write(into, size) : 0;
         const auto add = [&](const char* format, auto... values) {
             const int written = std::snprintf(into + at, size - at, format, values...);
-            if (written > 0) at = at + static_cast<std::size_t>(written) < size ? at + static_cast<std::size_t>(written) : size - 1;
+            if (written > 0)
+                at = at + static_cast<std::size_t>(written) < size ? at + static_cast<std::size_t>(written) : size - 1;
         };
         if (at != 0) add("%s", ", ");
         if (number_ < 0)

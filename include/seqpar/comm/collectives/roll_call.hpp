@@ -14,7 +14,30 @@
 #include <type_traits>
 #include <vector>
 
-namespace seqpar::collective {
+namespace seqpar {
+namespace detail {
+
+/// Tells every other rank that this one is here, and notes in `here` who says so until `last`.
+template <communicator C>
+void call_back(C& c, std::vector<bool>& here, std::chrono::steady_clock::time_point last) {
+    const std::byte mine{1};
+    std::vector<std::byte> theirs(here.size());
+    std::vector<request_t<C>> receives(here.size()), sends(here.size());
+    for (int r = 0; r < c.size(); ++r) {
+        if (r == c.rank()) continue;
+        const auto at = static_cast<std::size_t>(r);
+        receives[at] = c.exchange({}, r, {&theirs[at], 1}, r);
+        sends[at] = c.exchange({&mine, 1}, r, {}, r);
+    }
+    for (std::size_t r = 0; r < here.size(); ++r) {
+        if (wait_until(receives[r], last)) here[r] = true;
+        static_cast<void>(wait_until(sends[r], last));
+    }
+}
+
+} // namespace detail
+
+namespace collective {
 
 /// Gathers one value of every rank on every rank, and waits no longer than `patience` for a rank that does not call; zero or
 /// less: for ever. Collective.
@@ -68,21 +91,28 @@ template <class T, communicator C>
     }
 
     std::vector<T> all(static_cast<std::size_t>(size));
-    std::string missing;
-    int count = 0;
+    std::vector<bool> here(static_cast<std::size_t>(size));
     for (int r = 0; r < size; ++r) {
         const seat& there = known.front()[static_cast<std::size_t>((r - rank + size) % size)];
         all[static_cast<std::size_t>(r)] = there.said;
-        if (there.missing != 0) missing += (count++ == 0 ? "" : ", ") + std::to_string(r);
+        here[static_cast<std::size_t>(r)] = there.missing == 0;
     }
-    if (count != 0)
-        throw communication_error(detail::concat(count == 1 ? "rank " : "ranks ", missing,
-                                                 count == 1 ? " has" : " have", " not called within ",
-                                                 static_cast<double>(patience.count()) / 1000, " s",
-                                                 detail::in_operation()));
+    if (std::count(here.begin(), here.end(), false) != 0) {
+        // Nobody has the value of a missing rank, so all who have called are here, and tell each other directly: what the
+        // missing one would have passed on is not missing.
+        detail::call_back(c, here, begin + patience + (round + 1) * slack);
+        std::string missing;
+        int count = 0;
+        for (int r = 0; r < size; ++r)
+            if (!here[static_cast<std::size_t>(r)]) missing += (count++ == 0 ? "" : ", ") + std::to_string(r);
+        throw communication_error(detail::concat(
+            count == 1 ? "rank " : "ranks ", missing, count == 1 ? " has" : " have", " not called within ",
+            static_cast<double>(patience.count()) / 1000, " s", detail::in_operation()));
+    }
     // All have called; who is slow to take what it was sent will take it.
     for (auto& request : late) request.wait();
     return all;
 }
 
-} // namespace seqpar::collective
+} // namespace collective
+} // namespace seqpar
