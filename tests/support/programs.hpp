@@ -13,6 +13,8 @@ inline const std::string program_mpi = SEQPAR_TEST_PROGRAM_MPI;
 /// What the benchmarks' comparison with peers asks for our repetitions, on threads and on MPI; empty where it is not built.
 inline const std::string bench_worker = SEQPAR_TEST_BENCH_WORKER;
 inline const std::string bench_worker_mpi = SEQPAR_TEST_BENCH_WORKER_MPI;
+/// An MPI job in which a rank fails; empty where MPI is not found.
+inline const std::string failing_job = SEQPAR_TEST_FAILING_JOB;
 /// mpirun.
 inline const std::string mpiexec = SEQPAR_TEST_MPIEXEC;
 /// The directory of the texts that ship with the repository.
