@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -30,26 +31,16 @@ public:
 
     /// Adds x * 2^e. O(1).
     void add(double x, std::int64_t e = 0) noexcept {
-        constexpr std::uint64_t fraction = (std::uint64_t{1} << 52) - 1;
         const auto word = std::bit_cast<std::uint64_t>(x);
-        const int exponent = static_cast<int>(word >> 52 & 0x7ff);
-        if (exponent == 0x7ff) {
-            specials_ |= (word & fraction) != 0 ? not_a_number : (word >> 63) != 0 ? minus_infinity : plus_infinity;
-            return;
-        }
-        const std::uint64_t whole = (word & fraction) | static_cast<std::uint64_t>(exponent != 0) << 52;
-        if (whole == 0) return;
-        // |x| 2^e = whole * 2^unit
-        const std::int64_t unit = e + (exponent != 0 ? exponent : 1) - 1075;
-        const std::int64_t bin = (unit + 63 - std::countl_zero(whole)) >> 5;
-        if (top_ == 0 || bin > top()) raise(bin);
-        const std::int64_t shift = unit - (top() - 2) * bits; // against the lowest bin
-        if (shift <= -64) return;
-        const wide digits = shift >= 0 ? static_cast<wide>(whole) << shift : static_cast<wide>(whole >> -shift);
-        const std::int64_t sign = (word >> 63) != 0 ? -1 : 1;
-        bin_[0] += sign * static_cast<std::int64_t>(digits >> 64);
-        bin_[1] += sign * static_cast<std::int64_t>(digits >> 32 & 0xffffffff);
-        bin_[2] += sign * static_cast<std::int64_t>(digits & 0xffffffff);
+        const std::int64_t exponent = static_cast<std::int64_t>(word >> 52 & 0x7ff);
+        // Against the lowest bin, where |x| 2^e is `whole` of its units.
+        const std::int64_t shift = e + exponent - 1075 - unit();
+        const bool normal = exponent != 0 && exponent != 0x7ff;
+        // A whole number has 53 bits: so many more fit below the end of the highest bin.
+        if (normal && -64 < shift && shift <= bins * bits - 53)
+            put((word & fraction) | (fraction + 1), shift, word >> 63);
+        else
+            add_seldom(word, e);
     }
 
     binned_sum& operator+=(double x) noexcept {
@@ -59,10 +50,10 @@ public:
     /// Adds all that another one has added.
     binned_sum& operator+=(const binned_sum& other) noexcept {
         specials_ |= other.specials_;
-        if (other.top_ == 0) return *this;
-        if (top_ == 0 || other.top() > top()) raise(other.top());
-        const std::int64_t lower = top() - other.top();
-        for (std::int64_t i = lower; i < bins; ++i) bin_[i] += other.bin_[i - lower];
+        if (other.empty()) return *this;
+        if (empty() || other.lowest_ > lowest_) raise(other.lowest_);
+        const int lower = lowest_ - other.lowest_;
+        for (int i = lower; i < bins; ++i) bin_[i] += other.bin_[i - lower];
         return *this;
     }
 
@@ -77,9 +68,9 @@ public:
         if ((specials_ & not_a_number) != 0 || specials_ == (plus_infinity | minus_infinity))
             return {std::numeric_limits<double>::quiet_NaN(), 0};
         if (specials_ != 0) return {specials_ == plus_infinity ? infinity : -infinity, 0};
-        if (top_ == 0) return {0, 0};
+        if (empty()) return {0, 0};
         const signed_wide total = (static_cast<signed_wide>(bin_[0]) * 4294967296 + bin_[1]) * 4294967296 + bin_[2];
-        return {static_cast<double>(total), (top() - 2) * bits};
+        return {static_cast<double>(total), unit()};
     }
     explicit operator double() const noexcept {
         const scaled s = rounded();
@@ -93,19 +84,47 @@ public:
 private:
     static constexpr int bins = 3, bits = 32;
     static constexpr std::uint32_t plus_infinity = 1, minus_infinity = 2, not_a_number = 4;
-    static constexpr std::int64_t bias = std::int64_t{1} << 30;
+    static constexpr std::int32_t none = std::numeric_limits<std::int32_t>::max();
+    static constexpr std::uint64_t fraction = (std::uint64_t{1} << 52) - 1;
 
-    [[nodiscard]] std::int64_t top() const noexcept { return static_cast<std::int64_t>(top_) - bias; }
+    /// Adds whole * 2^shift units of the lowest bin, or what of it reaches there.
+    void put(std::uint64_t whole, std::int64_t shift, std::uint64_t negative) noexcept {
+        const wide digits = shift >= 0 ? static_cast<wide>(whole) << shift : static_cast<wide>(whole >> -shift);
+        const std::int64_t sign = -static_cast<std::int64_t>(negative); // 0 or -1: n ^ sign - sign is n or -n
+        bin_[0] += (static_cast<std::int64_t>(digits >> 64) ^ sign) - sign;
+        bin_[1] += (static_cast<std::int64_t>(digits >> 32 & 0xffffffff) ^ sign) - sign;
+        bin_[2] += (static_cast<std::int64_t>(digits & 0xffffffff) ^ sign) - sign;
+    }
 
-    /// The highest bin is this one from now on; bins that fall off the other end are forgotten.
-    void raise(std::int64_t bin) noexcept {
-        const std::int64_t by = top_ == 0 ? bins : bin - top();
-        for (std::int64_t i = bins - 1; i >= 0; --i) bin_[i] = i >= by ? bin_[i - by] : 0;
-        top_ = static_cast<std::uint32_t>(bin + bias);
+    /// The same for numbers of any kind; moves the bins up where the number is larger than those before.
+    [[gnu::noinline]] void add_seldom(std::uint64_t word, std::int64_t e) noexcept {
+        const int exponent = static_cast<int>(word >> 52 & 0x7ff);
+        if (exponent == 0x7ff) {
+            specials_ |= (word & fraction) != 0 ? not_a_number : (word >> 63) != 0 ? minus_infinity : plus_infinity;
+            return;
+        }
+        const std::uint64_t whole = (word & fraction) | static_cast<std::uint64_t>(exponent != 0) << 52;
+        if (whole == 0) return;
+        const std::int64_t of_x = e + (exponent != 0 ? exponent : 1) - 1075,
+                           highest = (of_x + 63 - std::countl_zero(whole)) >> 5;
+        const auto lowest = static_cast<std::int32_t>(highest - (bins - 1));
+        if (empty() || lowest > lowest_) raise(lowest);
+        if (of_x - unit() > -64) put(whole, of_x - unit(), word >> 63);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return lowest_ == none; }
+    /// Of the lowest bin: 2^unit.
+    [[nodiscard]] std::int64_t unit() const noexcept { return std::int64_t{lowest_} * bits; }
+
+    /// This is the lowest bin from now on; those below it are forgotten.
+    void raise(std::int32_t lowest) noexcept {
+        const int by = empty() ? bins : static_cast<int>(std::min<std::int64_t>(bins, std::int64_t{lowest} - lowest_));
+        for (int i = bins - 1; i >= 0; --i) bin_[i] = i >= by ? bin_[i - by] : 0;
+        lowest_ = lowest;
     }
 
     std::int64_t bin_[bins] = {}; // the highest first, in units of 2^(32 bin)
-    std::uint32_t top_ = 0;       // number of the highest bin, plus bias; 0: none yet
+    std::int32_t lowest_ = none;  // number of the lowest bin
     std::uint32_t specials_ = 0;
 };
 static_assert(sizeof(binned_sum) == 32);
