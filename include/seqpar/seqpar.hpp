@@ -4,8 +4,11 @@
 /// score/dropout.hpp (Random123).
 
 #include <seqpar/attention.hpp>
+#include <seqpar/comm/checking.hpp>
+#include <seqpar/comm/failing.hpp>
 #include <seqpar/comm/metered.hpp>
 #include <seqpar/comm/self.hpp>
+#include <seqpar/comm/shuffled.hpp>
 #include <seqpar/comm/threads.hpp>
 #include <seqpar/comm/traced.hpp>
 #include <seqpar/core/counted_memory.hpp>

@@ -19,7 +19,8 @@ TEST_CASE("messages that come late, in pieces and in other orders") {
     const mpi_communicator mpi{boost::mpi::communicator()};
     for (std::uint64_t seed = 1; seed <= 3; ++seed) {
         shuffled<mpi_communicator> world(mpi, seed);
-        attention attend{world, ring{}}, plain{mpi, ring{}};
+        attention attend{world, ring{}};
+        attention plain{mpi, ring{}};
         const auto q = normal<float>({1, 4, 2, 4}, static_cast<std::uint64_t>(mpi.rank()));
         const auto late = attend.forward(q, q, q), right = plain.forward(q, q, q);
         bool same = true;
