@@ -14,8 +14,8 @@
 using namespace seqpar;
 using namespace seqpar::testing;
 
-using seen = checking<thread_communicator>;
-using seen_late = checking<shuffled<thread_communicator>>;
+using witnessed = checking<thread_communicator>;
+using witnessed_late = checking<shuffled<thread_communicator>>;
 
 namespace {
 
@@ -29,7 +29,7 @@ told run_seen(int ranks, const F& f, std::chrono::milliseconds patience = std::c
     const auto sees = std::make_shared<witness>(ranks, patience);
     told t;
     t.thrown = contract::text_thrown_by(
-        [&] { threads::run(ranks, [&](thread_communicator world) { f(seen(world, sees)); }); });
+        [&] { threads::run(ranks, [&](thread_communicator world) { f(witnessed(world, sees)); }); });
     t.left = contract::text_thrown_by([&] { sees->close(); });
     return t;
 }
@@ -58,9 +58,9 @@ TEST_CASE("checking fulfils the contract and finds nothing") {
 
 TEST_CASE("no strategy does anything wrong") {
     for (const int ranks : {1, 2, 3, 4, 5})
-        each_work<seen>(ranks, [&](const std::string& name, const auto& work) {
+        each_work<witnessed>(ranks, [&](const std::string& name, const auto& work) {
             INFO(name << " on " << ranks);
-            const told t = run_seen(ranks, [&](const seen& world) { work(world, nullptr); });
+            const told t = run_seen(ranks, [&](const witnessed& world) { work(world, nullptr); });
             CHECK(t.thrown.empty());
             CHECK(t.left.empty());
         });
@@ -69,18 +69,18 @@ TEST_CASE("no strategy does anything wrong") {
 TEST_CASE("no strategy does anything wrong whatever the order of messages", "[slow]") {
     for (const int ranks : {2, 3, 4, 5, 6})
         for (std::uint64_t seed = 1; seed <= 10; ++seed)
-            each_work<seen_late>(ranks, [&](const std::string& name, const auto& work) {
+            each_work<witnessed_late>(ranks, [&](const std::string& name, const auto& work) {
                 INFO(name << " on " << ranks << ", seed " << seed);
                 const auto sees = std::make_shared<witness>(ranks);
                 CHECK_NOTHROW(threads::run(ranks, [&](thread_communicator world) {
-                    work(seen_late(shuffled<thread_communicator>(world, seed), sees), nullptr);
+                    work(witnessed_late(shuffled<thread_communicator>(world, seed), sees), nullptr);
                 }));
                 CHECK_NOTHROW(sees->close());
             });
 }
 
 TEST_CASE("a deadlock says what each rank waits for") {
-    const told circle = run_seen(3, [](seen c) {
+    const told circle = run_seen(3, [](witnessed c) {
         room r;
         const detail::operation_scope named("a circle", 7);
         c.exchange({}, 0, r.got(8 + static_cast<std::size_t>(c.rank())), (c.rank() + 1) % 3).wait();
@@ -90,7 +90,7 @@ TEST_CASE("a deadlock says what each rank waits for") {
                                        "rank 1 waits for 9 bytes from rank 2 (in a circle 7)",
                                        "rank 2 waits for 10 bytes from rank 0"}));
 
-    const told apart = run_seen(2, [](seen c) { // one in a collective that the other does not call
+    const told apart = run_seen(2, [](witnessed c) { // one in a collective that the other does not call
         attention attend{c, ring{}};
         const auto q = normal<float>({1, 2, 1, 4}, 1);
         static_cast<void>(attend.forward(q, q, q));
@@ -104,9 +104,9 @@ TEST_CASE("a deadlock says what each rank waits for") {
                        {"deadlock: rank 0 waits for ", " bytes from rank 1 (in ring forward, preflight, roll_call)",
                         "rank 1 waits for 1 bytes ", "rank 0 (in barrier)"}));
 
-    const told halves = run_seen(4, [](seen c) { // ranks are told as the first group knows them
+    const told halves = run_seen(4, [](witnessed c) { // ranks are told as the first group knows them
         room r;
-        seen half = c.split(c.rank() % 2, -c.rank());
+        witnessed half = c.split(c.rank() % 2, -c.rank());
         if (c.rank() % 2 == 1) half.exchange({}, 0, r.got(5), 1 - half.rank()).wait();
     });
     INFO(halves.thrown);
@@ -116,7 +116,7 @@ TEST_CASE("a deadlock says what each rank waits for") {
 
 TEST_CASE("a wait for a rank that has left is told while others still work") {
     std::atomic<bool> over = false;
-    const told t = run_seen(3, [&](seen c) {
+    const told t = run_seen(3, [&](witnessed c) {
         room r;
         collective::barrier(c);
         if (c.rank() == 0) {
@@ -128,7 +128,7 @@ TEST_CASE("a wait for a rank that has left is told while others still work") {
             }
         }
         const int rank = c.rank();
-        if (rank == 1) static_cast<void>(seen(std::move(c))); // and has no other
+        if (rank == 1) static_cast<void>(witnessed(std::move(c))); // and has no other
         while (rank != 0 && !over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     });
     INFO(t.thrown);
@@ -140,7 +140,7 @@ TEST_CASE("patience ends a wait for a rank that does something else") {
     std::atomic<bool> over = false;
     const told t = run_seen(
         2,
-        [&](seen c) {
+        [&](witnessed c) {
             room r;
             if (c.rank() == 0) {
                 try {
@@ -159,7 +159,7 @@ TEST_CASE("patience ends a wait for a rank that does something else") {
 }
 
 TEST_CASE("sizes that differ are told with both operations") {
-    const told t = run_seen(2, [](seen c) {
+    const told t = run_seen(2, [](witnessed c) {
         room r;
         const detail::operation_scope named(c.rank() == 0 ? "sending" : "receiving");
         if (c.rank() == 0)
@@ -173,7 +173,7 @@ TEST_CASE("sizes that differ are told with both operations") {
 }
 
 TEST_CASE("a peer that is not there") {
-    const told t = run_seen(2, [](seen c) {
+    const told t = run_seen(2, [](witnessed c) {
         room r;
         if (c.rank() == 1) c.exchange(r.sent(3), 2, {}, 0).wait();
     });
@@ -182,7 +182,7 @@ TEST_CASE("a peer that is not there") {
 
 TEST_CASE("buffers in use twice, and bytes that change while they are sent") {
     const bool receives_both = GENERATE(true, false);
-    const told twice = run_seen(2, [&](seen c) {
+    const told twice = run_seen(2, [&](witnessed c) {
         room r;
         const int other = 1 - c.rank();
         auto first = c.exchange({}, other, r.got(10), other);
@@ -193,7 +193,7 @@ TEST_CASE("buffers in use twice, and bytes that change while they are sent") {
     INFO(twice.thrown);
     CHECK(has_in_order(twice.thrown, {"uses a buffer twice at once: 10 bytes ", "and 10 bytes from rank "}));
 
-    const told changed = run_seen(2, [](seen c) {
+    const told changed = run_seen(2, [](witnessed c) {
         room r;
         const int other = 1 - c.rank();
         auto sending = c.exchange(r.sent(10), other, {}, other);
@@ -206,7 +206,7 @@ TEST_CASE("buffers in use twice, and bytes that change while they are sent") {
 }
 
 TEST_CASE("what is left over at the end is told") {
-    const told t = run_seen(2, [](seen c) {
+    const told t = run_seen(2, [](witnessed c) {
         room r;
         const int other = 1 - c.rank();
         auto kept = c.exchange(r.sent(12), other, r.got(12), other);
@@ -233,7 +233,7 @@ TEST_CASE("a failure of a rank is told as it is") {
         using std::runtime_error::runtime_error;
     };
     for (int again = 0; again < 50; ++again) {
-        const told t = run_seen(3, [](seen c) {
+        const told t = run_seen(3, [](witnessed c) {
             room r;
             if (c.rank() == 1) throw own_error("what it was");
             c.exchange({}, 0, r.got(24), 1).wait();
@@ -245,14 +245,14 @@ TEST_CASE("a failure of a rank is told as it is") {
 TEST_CASE("a witness is for its ranks, and a rank keeps what it has") {
     const auto for_three = std::make_shared<witness>(3);
     CHECK(contract::contains(contract::text_thrown_by<refusal>([&] {
-                                 threads::run(2, [&](thread_communicator c) { const seen made(c, for_three); });
+                                 threads::run(2, [&](thread_communicator c) { const witnessed made(c, for_three); });
                              }),
                              "a group of 2 ranks and a witness for 3"));
     const auto sees = std::make_shared<witness>(1);
     CHECK(contract::contains(contract::text_thrown_by<refusal>([&] {
                                  threads::run(1, [&](thread_communicator c) {
-                                     { const seen first(c, sees); }
-                                     const seen second(c, sees);
+                                     { const witnessed first(c, sees); }
+                                     const witnessed second(c, sees);
                                  });
                              }),
                              "gives up its last communicator"));
@@ -260,7 +260,7 @@ TEST_CASE("a witness is for its ranks, and a rank keeps what it has") {
     {
         const auto kept = std::make_shared<witness>(2);
         gone = kept;
-        threads::run(2, [&](thread_communicator c) { seen(c, kept).split(0, 0); });
+        threads::run(2, [&](thread_communicator c) { witnessed(c, kept).split(0, 0); });
     }
     CHECK(gone.expired());
 }

@@ -13,7 +13,7 @@
 using namespace seqpar;
 using namespace seqpar::testing;
 
-using frail = failing<thread_communicator>;
+using frail_ranks = failing<thread_communicator>;
 
 namespace {
 
@@ -58,7 +58,7 @@ outcome run_with(int ranks, int failing_rank, fault_kind kind, std::int64_t at, 
         threads::run(ranks, [&](thread_communicator world) {
             const at_end counted{ended};
             const auto how = world.rank() == failing_rank ? bad : std::make_shared<fault>();
-            unless_vanished([&] { work(frail(world, how), &memory[static_cast<std::size_t>(world.rank())]); });
+            unless_vanished([&] { work(frail_ranks(world, how), &memory[static_cast<std::size_t>(world.rank())]); });
         });
     } catch (const rank_error& e) {
         result.said_by = e.rank();
@@ -74,7 +74,7 @@ outcome run_with(int ranks, int failing_rank, fault_kind kind, std::int64_t at, 
 /// Every step-th operation of each rank, until none is left. Returns how often one failed.
 int sweep(int ranks, fault_kind kind, std::int64_t step) {
     int failures = 0;
-    each_work<frail>(ranks, [&](const std::string& name, const auto& work) {
+    each_work<frail_ranks>(ranks, [&](const std::string& name, const auto& work) {
         for (int failing_rank = 0; failing_rank < ranks; ++failing_rank) {
             int thrown = 0, reached = 0;
             for (std::int64_t at = 1 + failing_rank % step;; at += step) {
@@ -125,12 +125,12 @@ TEST_CASE("without a fault failing fulfils the contract, and counts") {
     contract::all([&](const char* name, const auto& check) {
         INFO(name << " on " << ranks);
         REQUIRE_NOTHROW(
-            threads::run(ranks, [&](thread_communicator c) { check(frail(c, std::make_shared<fault>())); }));
+            threads::run(ranks, [&](thread_communicator c) { check(frail_ranks(c, std::make_shared<fault>())); }));
     });
     threads::run(2, [](thread_communicator world) {
         const auto count = std::make_shared<fault>();
-        frail c(world, count);
-        frail part = c.split(0, c.rank());
+        frail_ranks c(world, count);
+        frail_ranks part = c.split(0, c.rank());
         std::byte out{1}, in{2};
         part.exchange({&out, 1}, 1 - c.rank(), {&in, 1}, 1 - c.rank()).wait();
         c.exchange({}, 0, {}, 0).wait(); // no message

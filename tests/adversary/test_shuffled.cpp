@@ -10,16 +10,16 @@
 using namespace seqpar;
 using namespace seqpar::testing;
 
-using late = shuffled<thread_communicator>;
+using late_ranks = shuffled<thread_communicator>;
 
 namespace {
 
 void all_strategies_with(std::uint64_t first_seed, std::uint64_t seeds, std::initializer_list<int> rank_counts) {
     for (const int ranks : rank_counts)
-        each_work<late>(ranks, [&](const std::string& name, const auto& work) {
+        each_work<late_ranks>(ranks, [&](const std::string& name, const auto& work) {
             for (std::uint64_t seed = first_seed; seed < first_seed + seeds; ++seed) {
                 INFO(name << " on " << ranks << ", seed " << seed);
-                REQUIRE_NOTHROW(threads::run(ranks, [&](thread_communicator world) { work(late(world, seed)); }));
+                REQUIRE_NOTHROW(threads::run(ranks, [&](thread_communicator world) { work(late_ranks(world, seed)); }));
             }
         });
 }
@@ -31,7 +31,7 @@ TEST_CASE("shuffled fulfils the contract") {
     const std::uint64_t seed = GENERATE(1U, 2U);
     contract::all([&](const char* name, const auto& check) {
         INFO(name << " on " << ranks << ", seed " << seed);
-        REQUIRE_NOTHROW(threads::run(ranks, [&](thread_communicator c) { check(late(c, seed)); }));
+        REQUIRE_NOTHROW(threads::run(ranks, [&](thread_communicator c) { check(late_ranks(c, seed)); }));
     });
 }
 

@@ -22,7 +22,8 @@ TEST_CASE("messages that come late, in pieces and in other orders") {
         attention attend{world, ring{}};
         attention plain{mpi, ring{}};
         const auto q = normal<float>({1, 4, 2, 4}, static_cast<std::uint64_t>(mpi.rank()));
-        const auto late = attend.forward(q, q, q), right = plain.forward(q, q, q);
+        const auto late = attend.forward(q, q, q);
+        const auto right = plain.forward(q, q, q);
         bool same = true;
         for (index_t i = 0; i < q.shape().count(); ++i) same = same && late.out.data()[i] == right.out.data()[i];
         CHECK(same);
