@@ -107,7 +107,7 @@ TEST_CASE("seqpar's own arrays are right, in every type and format, gradients to
     write_npy(d / "dout.npy", random_array({1, n, heads, dim_v}, 4));
     write_npy(d / "sinks.npy", {{heads}, {0.5, -1, 2, 0}});
     const std::string options = " --causal --sinks sinks.npy --alibi auto --dout dout.npy --grads g --lse lse.npy ";
-    for (const std::string& type : {"--storage float", "--storage double", "--storage bfloat16"}) {
+    for (const std::string type : {"--storage float", "--storage double", "--storage bfloat16"}) {
         INFO(type);
         REQUIRE(
             run_program(d, "attend q.npy k.npy v.npy -o out.npy --strategy ring --ranks 3 " + type + options).status ==

@@ -2,6 +2,7 @@
 
 #include "run_program.hpp"
 
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <vector>
@@ -111,6 +112,18 @@ TEST_CASE("a strategy that is none, or cannot be held, is refused") {
     must_refuse(d, four + "serial", {"1 rank", "4", "ring"});
     must_refuse(d, "attend q.npy k.npy v.npy -o o.npy --ranks 4", {"serial", "4"});
     must_refuse(d, "compare q.npy k.npy v.npy --ranks 4 --strategy ring,ulysses:3", {"degree 3", "1, 2, 4"});
+}
+
+TEST_CASE("bytes beyond 2^32 are counted to the last one") {
+    const directory d;
+    inputs(1, 9, 9, 4, 2, 8, 8).write(d);
+    const std::string start = npy_start(dictionary_of("<f4", false, {1, (std::size_t{1} << 31) + 3, 1, 1}));
+    write_bytes(d / "long.npy", start);
+    std::filesystem::resize_file(d / "long.npy", start.size() + 8589934604 - 1); // sparse: no disk is taken
+    must_refuse(d, "attend long.npy k.npy v.npy -o o.npy",
+                {"takes 8589934604 bytes, and 8589934603 are there: the file is cut off"});
+    std::filesystem::resize_file(d / "long.npy", start.size() + 8589934604 + 1);
+    must_refuse(d, "attend long.npy k.npy v.npy -o o.npy", {"8589934605 are there: the file is too long"});
 }
 
 TEST_CASE("a file that is no array of the right kind is refused with its path") {
