@@ -178,6 +178,9 @@ TEST_CASE("options of scores and of backward that make no sense are refused befo
     refused("--documents none.npy", {"none.npy", "no such file"});
     refused("--bias q.npy", {"q.npy", "[1, 45, 4, 8]", "[1, 4 or 1, 45, 45]"});
     refused("--bias sinks.npy", {"sinks.npy", "1 extent", "4 are needed"});
+    write_bytes(d / "odd.npy",
+                npy_start(dictionary_of("|b1", false, {1, 1, 45, 45})) + "\1\7" + std::string(2023, '\1'));
+    refused("--bias odd.npy", {"odd.npy", "element 1 is the byte 7", "0 or 1"});
     refused("--storage half", {"--storage 'half'", "float, double, bfloat16"});
     refused("--dout dout.npy", {"--grads"});
     refused("--grads g", {"--grads g", "--dout"});

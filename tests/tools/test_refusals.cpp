@@ -161,7 +161,9 @@ TEST_CASE("a file that is no array of the right kind is refused with its path") 
     refuse_q(of(dictionary_of("<f4", false, {1, 1099511627776, 4, 8})), {"140737488355328 bytes", "1152 are there"});
     refuse_q(of(dictionary_of("<f4", false, {1, 1UL << 40, 1UL << 20, 8})), {"more bytes than can be counted"});
     refuse_q(of(dictionary_of("<f4", false, {0, 1UL << 62, 1UL << 62, 8})), {"more bytes than can be counted"});
-    refuse_q(of("{'shape': (1, 9, 4, 8), 'fortran_order': False, 'descr': '<f4', }"), {"xtensor cannot load"});
+    refuse_q(of("{'shape': (1, 9, 4, 8), 'fortran_order': False, 'descr': '<f4', }"), {"malformed", "in this order"});
+    // what follows would be the last extent to another reader
+    refuse_q(of("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 9, 4, 8), 'x': (0)}"), {"and nothing else"});
     std::string newer = good;
     newer[6] = 3;
     refuse_q(newer, {"version 3.0"});

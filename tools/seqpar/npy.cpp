@@ -28,15 +28,37 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& path, const std::string& why) { throw refusal(path + ": " + why); }
 
-/// The value of a key of the header's dictionary, up to `end` (included).
-[[nodiscard]] std::string_view value_of(std::string_view header, std::string_view key, char end) {
-    const std::size_t at = header.find(fmt::format("'{}':", key));
-    if (at == std::string_view::npos) return {};
-    std::string_view rest = header.substr(at + key.size() + 3);
-    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
-    const std::size_t last = rest.find(end, 1);
-    return last == std::string_view::npos ? std::string_view{} : rest.substr(0, last + 1);
-}
+/// The dictionary of a header, read from the left. Spaces between its words mean nothing.
+class dictionary {
+public:
+    explicit dictionary(std::string_view text) : rest_(text) {}
+
+    /// Whether these words come next, one after the other; they are passed over.
+    template <class... Words>
+    [[nodiscard]] bool takes(const Words&... words) {
+        return (take(words) && ...);
+    }
+    /// What begins with `begin` and goes up to the next `end`, both included; empty if nothing does.
+    [[nodiscard]] std::string_view enclosed(char begin, char end) {
+        skip_spaces();
+        const std::size_t last = rest_.starts_with(begin) ? rest_.find(end, 1) : std::string_view::npos;
+        const std::string_view found = last == std::string_view::npos ? std::string_view{} : rest_.substr(0, last + 1);
+        rest_.remove_prefix(found.size());
+        return found;
+    }
+    [[nodiscard]] bool at_end() const noexcept { return rest_.empty(); }
+
+private:
+    void skip_spaces() { rest_.remove_prefix(std::min(rest_.find_first_not_of(' '), rest_.size())); }
+    [[nodiscard]] bool take(std::string_view word) {
+        skip_spaces();
+        if (!rest_.starts_with(word)) return false;
+        rest_.remove_prefix(word.size());
+        return true;
+    }
+
+    std::string_view rest_;
+};
 
 struct type_row {
     npy_type type;
@@ -147,14 +169,21 @@ npy_header check_npy(const std::string& path, const npy_wanted& wanted) {
     in.read(text.data(), static_cast<std::streamsize>(length));
     if (!in) refuse(path, "its header cannot be read");
 
-    const std::string_view descr = value_of(text, "descr", '\''), order = value_of(text, "fortran_order", ','),
-                           shape = value_of(text, "shape", ')');
-    const bool ordered = order == "True," || order == "False,";
-    if (descr.empty() || descr.front() != '\'' || shape.empty() || shape.front() != '(' || !ordered)
-        refuse(path, "its header is malformed: 'descr', 'fortran_order' and 'shape' are needed, in this order");
+    // All of it: xtensor reads it once more, and must find the same array, whatever else could stand there.
+    dictionary words(text);
+    bool well_formed = words.takes("{", "'descr'", ":");
+    const std::string_view descr = words.enclosed('\'', '\'');
+    well_formed = well_formed && !descr.empty() && words.takes(",", "'fortran_order'", ":");
+    const bool fortran = words.takes("True");
+    well_formed = well_formed && (fortran || words.takes("False")) && words.takes(",", "'shape'", ":");
+    const std::string_view shape = words.enclosed('(', ')');
+    static_cast<void>(words.takes(","));
+    if (!well_formed || shape.empty() || !words.takes("}", "\n") || !words.at_end())
+        refuse(path, "its header is malformed: 'descr', 'fortran_order' and 'shape' are needed, in this order, and "
+                     "nothing else");
     npy_header header;
     header.type = type_of(path, descr, wanted.types);
-    header.fortran_order = order == "True,";
+    header.fortran_order = fortran;
     header.shape = shape_of(path, shape, wanted);
     const std::optional<std::uintmax_t> declared = bytes_of(header);
     const std::uintmax_t there = size - begin - length;
@@ -178,6 +207,13 @@ npy_elements<T> load_elements(const std::string& path, const npy_header& header)
         refuse(path, fmt::format("xtensor cannot load it: {}", why.what()));
     }
     const T* data = array->data();
+    if constexpr (std::is_same_v<T, bool>) {
+        // Any other byte is no value of a bool, and what a kernel makes of it is anyone's guess.
+        const auto* bytes = reinterpret_cast<const unsigned char*>(data);
+        const auto* odd = std::find_if(bytes, bytes + array->size(), [](unsigned char b) { return b > 1; });
+        if (odd != bytes + array->size())
+            refuse(path, fmt::format("element {} is the byte {}: a bool is 0 or 1", odd - bytes, *odd));
+    }
     return {std::move(array), data, header.shape, dense(header)};
 }
 
