@@ -15,6 +15,13 @@ if(SEQPAR_SANITIZE)
     target_compile_options(seqpar_sanitizers INTERFACE ${seqpar_sanitizer_flags} -g)
     target_link_options(seqpar_sanitizers INTERFACE ${seqpar_sanitizer_flags})
 endif()
+if(SEQPAR_FUZZ)
+    if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+        message(FATAL_ERROR "SEQPAR_FUZZ needs libFuzzer, which is clang++'s: the compiler is ${CMAKE_CXX_COMPILER_ID}")
+    endif()
+    # What libFuzzer learns from; its main is linked by tests/fuzz alone.
+    target_compile_options(seqpar_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # What a test runs under. OpenMPI refuses root and more ranks than cores unless told; a single host needs no network.
 set(seqpar_mpi_environment
