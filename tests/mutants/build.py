@@ -1,4 +1,4 @@
-"""Compiles test programs out of copies of the sources, and runs them. Unoptimised: what counts is the time until a verdict."""
+"""Compiles test programs of copies of the sources, unoptimised, and runs them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def compiler() -> str:
     for name in ("clang++", "g++"):
         if found := shutil.which(name):
             return found
-    raise FileNotFoundError("neither clang++ nor g++ is found")
+    raise Failed("neither clang++ nor g++ is found")
 
 
 class Tree:

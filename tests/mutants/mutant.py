@@ -110,7 +110,7 @@ def read(patch: pathlib.Path) -> Mutant:
 
 
 def check(mutant: Mutant, root: pathlib.Path) -> None:
-    """Throws Unusable where it does not apply, changes nothing, or names a test that there is not, or that is not run."""
+    """Throws Unusable where it does not apply or changes nothing, or a test is not there or not run."""
     for path, text in mutant.changed(root).items():
         if text == (root / path).read_text():
             raise Unusable(f"it changes nothing in {path}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./dev mutants: plants each defect of tests/mutants in a copy of the sources, and sees whether the tests named for it fail."""
+"""./dev mutants: plants each defect of tests/mutants in a copy of the sources, and sees whether its tests fail."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 import collections
 import concurrent.futures
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -56,7 +57,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="what each one breaks, and who should notice; runs nothing")
     parser.add_argument("--check", action="store_true", help="that all apply and are complete; runs nothing")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the verdicts there, too")
-    parser.add_argument("--from", type=pathlib.Path, dest="directory", default=pathlib.Path.cwd(), help=argparse.SUPPRESS)
+    parser.add_argument("--from", type=pathlib.Path, dest="directory", default=pathlib.Path.cwd(),
+                        help=argparse.SUPPRESS)  # where ./dev was called
     parser.add_argument("--jobs", type=positive, metavar="J", default=os.cpu_count() or 1,
                         help="mutants at a time (default: one a core)")
     chosen = parser.parse_args()
@@ -66,8 +68,10 @@ def arguments() -> argparse.Namespace:
         if chosen.list or chosen.check:
             parser.error("--json is of a run: not with --list or --check")
         chosen.json = chosen.directory / chosen.json
-        if not chosen.json.parent.is_dir():
-            parser.error(f"--json {chosen.json}: there is no directory {chosen.json.parent}")
+        try:
+            chosen.json.open("a").close()  # now, and not after the run
+        except OSError as trouble:
+            parser.error(f"--json {chosen.json}: {trouble.strerror}")
     return chosen
 
 
@@ -105,8 +109,9 @@ class Run:
         tests = sorted({test for one in self._selected for test in one.tests})
         sources = list(dict.fromkeys(s for test in tests for s in self._unchanged.sources_of(test)))
         programs = self._unchanged.program_sources() if any(t.startswith("tools.") for t in tests) else []
-        print(f"compiling {len(sources) + len(programs)} sources without a defect, with {build.compiler()}", flush=True)
         try:
+            print(f"compiling {len(sources) + len(programs)} sources without a defect, with {build.compiler()}",
+                  flush=True)
             with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
                 objects = dict(zip(sources + programs, pool.map(self._unchanged.compile, sources + programs)))
             if programs:
@@ -114,7 +119,7 @@ class Run:
             for test in tests:
                 self._unchanged.link([objects[s] for s in self._unchanged.sources_of(test)], test)
         except build.Failed as why:
-            sys.exit(f"the sources do not compile without a defect:\n{why}")
+            sys.exit(f"the tests cannot be built without a defect:\n{str(why)[-4000:]}")
         with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
             runs = list(pool.map(lambda test: self._unchanged.run(
                 self._unchanged.where / "built" / test, self._program, 600), tests))
@@ -179,7 +184,9 @@ def print_score(of: list[tuple[mutants.Mutant, Verdict]], seconds: float) -> Non
     for area, killed in sorted(areas.items()):
         print(f"  {area:{width}}  {sum(killed):3} of {len(killed):3}")
     killed = sum(verdict.outcome == KILLED for _, verdict in of)
-    print(f"\n{killed} of {len(of)} mutants killed, in {seconds / 60:.1f} minutes", flush=True)
+    used = os.times()
+    print(f"\n{killed} of {len(of)} mutants killed, in {seconds / 60:.1f} minutes"
+          f" ({(used.children_user + used.children_system) / 60:.1f} of one core)", flush=True)
 
 
 def main() -> int:
@@ -207,6 +214,13 @@ def main() -> int:
             print(f"{one.title}: {one.what} [{' '.join(one.tests)}]")
         return 0
 
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    lock = (SCRATCH / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print(f"mutants: another run is under way in {SCRATCH}", file=sys.stderr)
+        return 2
     run = Run(selected, chosen.jobs)
     run.prepare()
     done: list[tuple[mutants.Mutant, Verdict]] = []
