@@ -204,10 +204,11 @@ public:
             const std::size_t size = static_cast<std::size_t>(comm_.size()), rows = p.items(p.of(rank).queries);
             const std::size_t sums =
                 sizeof(binned_sum) * static_cast<std::size_t>(sinks_of(score_) + slopes_of(score_));
-            // delta, and what is added up beside the results; then what the heads' gradients are summed from
-            const std::size_t own = rows * element_traits<accumulator_type>::wire_bytes + sums +
-                                    run::backward_bytes(rows, p.q_bytes(rank) + p.kv_bytes(rank));
-            c.memory = own + std::max(c.memory, size > 1 ? size * sums : 0);
+            // delta and what the heads' gradients are summed from; beside them first the pass and what is added up beside
+            // the results, then what forward has kept and the heads' sums of all ranks
+            const std::size_t own = rows * element_traits<accumulator_type>::wire_bytes + sums;
+            c.memory = own + std::max(run::backward_bytes(rows, p.q_bytes(rank) + p.kv_bytes(rank)) + c.memory,
+                                      size > 1 ? c.kept + size * sums : 0);
             if (size == 1 || sums == 0) return c;
             const auto rounds = static_cast<std::size_t>(std::bit_width(size - 1));
             c.bytes += (size - 1) * sums, c.messages += rounds, c.rounds += rounds;
