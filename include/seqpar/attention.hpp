@@ -373,10 +373,10 @@ private:
                 "without a check on all ranks nobody knows the global sequence: give forward the lengths of Q and K");
         }
         detail::refuse_trouble(all);
+        if (options_.check != check_level::none) detail::refuse_differences(all);
         check_score(score_, attention_shape{mine.q.batch, whole.queries, whole.keys, mine.q.heads, mine.k.heads,
-                                            mine.q.dim, mine.v.dim}); // the same on every rank
+                                            mine.q.dim, mine.v.dim}); // the same on every rank, now that these agree
         if (options_.check == check_level::none) return whole;
-        detail::refuse_differences(all);
         const auto where = detail::place(layout_, comm_.size(), whole, mine.q.heads, mine.k.heads);
         const std::size_t first = all.size() == 1 ? static_cast<std::size_t>(comm_.rank()) : 0;
         for (std::size_t i = 0; i < all.size(); ++i)

@@ -152,6 +152,13 @@ TEST_CASE("what differs between ranks is refused on every rank, naming the rank"
             attention attend{comm, ring{}, any_score(rank == 1 ? any_score(causal{}) : any_score(full{}))};
         }),
         "rank 1 has scheme ring, contiguous, causal(top-left)");
+    // Also where a score fits the shape of none, or of some of them only (found by fuzzing).
+    for (const std::size_t sinks : {4U, 5U, 8U})
+        has(refusal_of([&](auto& comm, int rank) {
+                attention attend{comm, ring{}, sink(std::vector<double>(sinks, 0.5))};
+                static_cast<void>(attend.forward(normal<float>({1, 8, rank == 2 ? 8 : 4, 16}, 1), q, q));
+            }),
+            "rank 2 has heads 8 and rank 0 has 4");
 }
 
 TEST_CASE("parameters are refused before the ranks are split") {
