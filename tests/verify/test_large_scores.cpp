@@ -16,7 +16,7 @@ using namespace seqpar::testing;
 
 TEST_CASE(
     "right gradients pass where serial's happen to be better by far") { // seed 17 is where they are; found by fuzzing
-    for (unsigned seed = 0; seed < 24; ++seed)
+    for (unsigned seed = 10; seed < 20; ++seed)
         threads::run(7, [&](thread_communicator world) {
             const index_t rows = zigzag{}.positions(world.rank(), world.size(), 70).size();
             const auto mine = [&](unsigned what) {
