@@ -3,6 +3,7 @@
 #include "finding.hpp"
 
 #include "../../tools/seqpar/npy.hpp"
+#include "support/directory.hpp"
 
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/tensor.hpp>
@@ -10,7 +11,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -29,25 +29,15 @@ using seqpar_fuzz::finding;
 /// Where the files of this process are, in memory if there is such a place: a disk is slower than all else here.
 class files {
 public:
-    files() {
-        namespace fs = std::filesystem;
-        const fs::path memory = "/dev/shm";
-        std::string name =
-            ((fs::is_directory(memory) ? memory : fs::temp_directory_path()) / "seqpar-fuzz-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) finding("no temporary directory");
-        directory_ = name;
-    }
-    files(const files&) = delete;
-    files& operator=(const files&) = delete;
-    ~files() {
-        std::error_code ignored;
-        std::filesystem::remove_all(directory_, ignored);
-    }
-    [[nodiscard]] std::string read() const { return directory_ + "/read.npy"; }
-    [[nodiscard]] std::string written() const { return directory_ + "/written.npy"; }
+    [[nodiscard]] std::string read() const { return in_ / "read.npy"; }
+    [[nodiscard]] std::string written() const { return in_ / "written.npy"; }
 
 private:
-    std::string directory_;
+    [[nodiscard]] static std::filesystem::path fastest() {
+        const std::filesystem::path memory = "/dev/shm";
+        return std::filesystem::is_directory(memory) ? memory : std::filesystem::temp_directory_path();
+    }
+    seqpar_test::directory in_{fastest()};
 };
 
 const npy_wanted numbers_4{{npy_type::float32, npy_type::float64}, 4, "[batch, seq, heads, head_dim]"};

@@ -2,6 +2,7 @@
 /// Runs the programs as a user does, and a directory for what they read and write.
 #pragma once
 
+#include "support/directory.hpp"
 #include "support/programs.hpp"
 
 #include "npy_file.hpp"
@@ -10,40 +11,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <set>
 #include <string>
 
 namespace seqpar_test {
-
-/// A directory that goes with the object.
-class directory {
-public:
-    directory() {
-        std::string name = (std::filesystem::temp_directory_path() / "seqpar-test-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
-        path_ = name;
-    }
-    directory(const directory&) = delete;
-    directory& operator=(const directory&) = delete;
-    ~directory() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-
-    [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-    [[nodiscard]] const std::string& path() const { return path_; }
-    /// Names of all that lies in it, hidden files too.
-    [[nodiscard]] std::set<std::string> names() const {
-        std::set<std::string> all;
-        for (const auto& entry : std::filesystem::directory_iterator(path_))
-            all.insert(entry.path().filename().string());
-        return all;
-    }
-
-private:
-    std::string path_;
-};
 
 struct outcome {
     int status = -1;
