@@ -46,7 +46,7 @@ public:
 
     /// Bytes that a partial of this shape holds.
     [[nodiscard]] static std::size_t bytes(const extents& shape) noexcept {
-        return tensor<A>::bytes(shape) + 2 * tensor<A>::bytes(per_row(shape));
+        return tensor<A>::bytes(shape) + static_cast<std::size_t>(scalars) * tensor<A>::bytes(per_row(shape));
     }
 
     [[nodiscard]] const extents& shape() const noexcept { return acc_.shape(); }

@@ -16,10 +16,7 @@ template <element T, element A>
 class computed_in {
 public:
     computed_in(const tensor_view<T>& result, std::pmr::memory_resource* memory) : result_(result) {
-        if constexpr (std::is_same_v<T, A>)
-            clear(result_);
-        else
-            wide_ = tensor<A>(result.shape(), format::bshd, memory);
+        if constexpr (!std::is_same_v<T, A>) wide_ = tensor<A>(result.shape(), format::bshd, memory);
     }
     [[nodiscard]] tensor_view<A> view() noexcept {
         if constexpr (std::is_same_v<T, A>)
@@ -107,6 +104,7 @@ struct passes {
         const wanted_in<A, sum> lse(rows.lse, memory), delta(rows.delta, memory);
         computed_in<E, sum> dq(viewed_as<E>(to.dq), memory), dk(viewed_as<E>(to.dk), memory),
             dv(viewed_as<E>(to.dv), memory);
+        if constexpr (std::is_same_v<E, sum>) clear(to.dq), clear(to.dk), clear(to.dv); // else they start at zero
         bound.template backward<E>(
             local, where,
             operands<E>{viewed_as<const E>(x.q), viewed_as<const E>(x.k), viewed_as<const E>(x.v), {}, {}},

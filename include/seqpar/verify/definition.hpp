@@ -32,8 +32,8 @@ struct judged_row {
 ///     |d lse|  = sum_j P_j eps_j + alpha + 2u |lse|
 ///
 /// A sink is a key with z = 0 and e = 0. A result in double is judged by a definition that is no more precise, so its bound is
-/// doubled. Products below the smallest normal number may vanish, and sums
-/// of subnormal numbers are rounded to the smallest one each time: that is added. O(keys * head_dim) a row.
+/// doubled. Products below the smallest normal number may vanish, and sums of subnormal numbers are rounded to the smallest
+/// one each time: that is added. O(keys * head_dim) a row.
 template <real_element T, score S>
 class definition {
 public:

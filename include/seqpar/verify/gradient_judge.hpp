@@ -103,8 +103,8 @@ public:
     /// Judges gradients of those shapes; dsinks and dslopes: [heads], or empty.
     ///
     /// Each passes if (1) every judged element is within its bound of the definition, (2) the largest error is at most twice
-    /// serial's, with 17 u of the largest element on top (4 |lse| u of it, if that is more), and (3) every element is as near to serial's as the judged bounds
-    /// let two results be.
+    /// serial's, with 17 u of the largest element on top (4 |lse| u of it, if that is more), and (3) every element is as near
+    /// to serial's as the judged bounds let two results be.
     [[nodiscard]] gradient_report compare(const tensor_view<const T>& dq, const tensor_view<const T>& dk,
                                           const tensor_view<const T>& dv, std::span<const A> dsinks,
                                           std::span<const A> dslopes) const {
