@@ -6,6 +6,7 @@
 #include "kernel/attention_case.hpp"
 #include "kernel/gradient_case.hpp"
 
+#include <seqpar/core/mixed.hpp>
 #include <seqpar/score/alibi.hpp>
 #include <seqpar/score/both.hpp>
 #include <seqpar/score/causal.hpp>
@@ -14,7 +15,6 @@
 #include <seqpar/score/parts.hpp>
 #include <seqpar/score/sliding_window.hpp>
 #include <seqpar/score/softcap.hpp>
-#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <cmath>

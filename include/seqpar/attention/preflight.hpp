@@ -2,10 +2,10 @@
 
 #include <seqpar/attention/options.hpp>
 #include <seqpar/comm/collectives.hpp>
+#include <seqpar/core/mixed.hpp>
 #include <seqpar/core/placement.hpp>
 #include <seqpar/core/tensor.hpp>
 #include <seqpar/score/score.hpp>
-#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <array>

@@ -37,16 +37,6 @@ class checking {
 public:
     class request {
     public:
-        request() = default;
-        request(request&& other) noexcept = default;
-        request& operator=(request&& other) noexcept {
-            if (this != &other) {
-                inner_ = std::move(other.inner_);
-                entry_ = std::move(other.entry_);
-            }
-            return *this;
-        }
-
         void wait() {
             if (!entry_.open()) {
                 inner_.wait();
@@ -86,8 +76,7 @@ public:
     [[nodiscard]] int size() const { return inner_.size(); }
 
     request exchange(outgoing out, int to, incoming in, int from) {
-        detail::check_peer("send to", out.bytes, to, size());
-        detail::check_peer("receive from", in.bytes, from, size());
+        detail::check_peers(out, to, in, from, size());
         request posted;
         posted.entry_ = place_.post(out, to, in, from);
         posted.inner_ = inner_.exchange(out, to, in, from);

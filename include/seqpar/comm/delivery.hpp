@@ -17,6 +17,12 @@ inline void check_peer(const char* verb, std::size_t bytes, int peer, int size) 
     }
 }
 
+/// The same for both sides of an exchange.
+inline void check_peers(const outgoing& out, int to, const incoming& in, int from, int size) {
+    check_peer("send to", out.bytes, to, size);
+    check_peer("receive from", in.bytes, from, size);
+}
+
 [[nodiscard]] inline std::string size_mismatch(int from, std::size_t sent, int to, std::size_t expected) {
     return concat("message from rank ", from, " to rank ", to, ": rank ", from, " sends ", sent, " bytes, rank ", to,
                   " expects ", expected, "; both must be the same");

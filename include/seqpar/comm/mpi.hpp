@@ -238,8 +238,7 @@ public:
     [[nodiscard]] const boost::mpi::communicator& native() const noexcept { return comm_; }
 
     request exchange(outgoing out, int to, incoming in, int from) {
-        detail::check_peer("send to", out.bytes, to, size_);
-        detail::check_peer("receive from", in.bytes, from, size_);
+        detail::check_peers(out, to, in, from, size_);
         detail::mpi::refuse_ghost("send to", out.data, out.bytes, to);
         detail::mpi::refuse_ghost("receive from", in.data, in.bytes, from);
         request posted;

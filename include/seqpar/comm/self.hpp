@@ -72,8 +72,7 @@ public:
     [[nodiscard]] int size() const noexcept { return 1; }
 
     request exchange(outgoing out, int to, incoming in, int from) {
-        detail::check_peer("send to", out.bytes, to, 1);
-        detail::check_peer("receive from", in.bytes, from, 1);
+        detail::check_peers(out, to, in, from, 1);
         request pending;
         pending.unmet_ = unmet_;
         if (out.bytes != 0) {

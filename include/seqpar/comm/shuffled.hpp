@@ -3,6 +3,7 @@
 #include <seqpar/comm/communicator.hpp>
 #include <seqpar/comm/delivery.hpp>
 #include <seqpar/comm/self.hpp>
+#include <seqpar/core/mixed.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -171,8 +172,7 @@ public:
     [[nodiscard]] int size() const { return inner_.size(); }
 
     request exchange(outgoing out, int to, incoming in, int from) {
-        detail::check_peer("send to", out.bytes, to, size());
-        detail::check_peer("receive from", in.bytes, from, size());
+        detail::check_peers(out, to, in, from, size());
         request posted;
         if (out.bytes + in.bytes == 0) return posted;
         posted.parts_ = std::make_shared<parts>();
@@ -209,13 +209,6 @@ public:
 private:
     shuffled(C inner, std::uint64_t seed, std::shared_ptr<held_back> rank)
         : inner_(std::move(inner)), seed_(seed), rank_(std::move(rank)), group_(rank_->new_group()) {}
-
-    [[nodiscard]] static std::uint64_t mixed(std::uint64_t a, std::uint64_t b) noexcept { // splitmix64
-        std::uint64_t x = a + b * 0x9E3779B97F4A7C15U;
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9U;
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EBU;
-        return x ^ (x >> 31);
-    }
 
     /// Calls use(offset, count) for the pieces of a message: both of its ends cut it alike.
     template <class Use>

@@ -56,8 +56,7 @@ public:
 
     request exchange(outgoing out, int to, incoming in, int from) {
         using detail::threads::pending;
-        detail::check_peer("send to", out.bytes, to, size());
-        detail::check_peer("receive from", in.bytes, from, size());
+        detail::check_peers(out, to, in, from, size());
         if (group_->run().failed()) {
             group_->run().throw_aborted();
         }

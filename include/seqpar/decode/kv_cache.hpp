@@ -2,10 +2,10 @@
 
 #include <seqpar/comm/communicator.hpp>
 #include <seqpar/core/error.hpp>
+#include <seqpar/core/mixed.hpp>
 #include <seqpar/core/tensor.hpp>
 #include <seqpar/decode/dealt_rows.hpp>
 #include <seqpar/layout/striped.hpp>
-#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <cstddef>

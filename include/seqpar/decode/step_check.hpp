@@ -1,8 +1,8 @@
 #pragma once
 
 #include <seqpar/attention/preflight.hpp>
+#include <seqpar/core/mixed.hpp>
 #include <seqpar/decode/kv_cache.hpp>
-#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <cstddef>

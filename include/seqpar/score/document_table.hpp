@@ -1,8 +1,8 @@
 #pragma once
 
 #include <seqpar/core/error.hpp>
+#include <seqpar/core/mixed.hpp>
 #include <seqpar/score/score.hpp>
-#include <seqpar/score/text.hpp>
 
 #include <algorithm>
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include <seqpar/comm/communicator.hpp>
 #include <seqpar/comm/delivery.hpp>
 #include <seqpar/core/error.hpp>
+#include <seqpar/core/mixed.hpp>
 #include <seqpar/core/operation.hpp>
 
 #include <algorithm>
@@ -250,10 +251,10 @@ public:
     }
 
 private:
-    [[nodiscard]] static std::uint64_t hash_of(const std::byte* data, std::size_t bytes) noexcept { // FNV-1a
-        std::uint64_t hash = 14695981039346656037U;
+    [[nodiscard]] static std::uint64_t hash_of(const std::byte* data, std::size_t bytes) noexcept {
+        std::uint64_t hash = bytes;
         for (std::size_t i = 0; data != nullptr && i < bytes; ++i)
-            hash = (hash ^ std::to_integer<std::uint64_t>(data[i])) * 1099511628211U;
+            hash = mixed(hash, std::to_integer<std::uint64_t>(data[i]));
         return hash;
     }
 
