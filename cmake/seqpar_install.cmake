@@ -1,4 +1,4 @@
-# Installs the headers and a package that find_package(seqpar COMPONENTS core xtensor mpi random123 openmp) finds.
+# Installs the headers and a package that find_package(seqpar COMPONENTS core xtensor mpi random123 openmp simgrid) finds.
 
 include(CMakePackageConfigHelpers)
 
