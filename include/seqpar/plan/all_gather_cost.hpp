@@ -54,7 +54,7 @@ public:
         for (int distance = 1; distance < size_; ++distance) {
             const int to = after(distance), from = before(distance);
             arrived[static_cast<std::size_t>(from)] = memory_.take(sums(rank_, of(sent_, from)));
-            round(sums(to, of(fetched_, to)), sums(rank_, of(sent_, from)));
+            round(distance, sums(to, of(fetched_, to)), sums(rank_, of(sent_, from)));
             caused[static_cast<std::size_t>(to)] = {};
         }
         return priced();
@@ -88,7 +88,9 @@ private:
     }
     [[nodiscard]] std::size_t whole(int rank) const { return k_or_kv(rank, p_.of(rank).keys.rows); }
 
-    void round(std::size_t sent, std::size_t received) {
+    /// To the rank that is `shift` further on.
+    void round(int shift, std::size_t sent, std::size_t received) {
+        p_.tell(p_.message(shift, sent));
         cost_.bytes += sent;
         cost_.messages += sent > 0;
         cost_.rounds += sent + received > 0;
@@ -114,30 +116,33 @@ private:
                 const positions* const wanted = &rows;
                 packed.next_round(std::span(&wanted, 1),
                                   [&](const positions& these) { return memory_.take(k_or_kv(rank_, these)); });
-                round(k_or_kv(rank_, rows), k_or_kv(before(distance), of(fetched_, before(distance))));
+                round(distance, k_or_kv(rank_, rows), k_or_kv(before(distance), of(fetched_, before(distance))));
             }
             break;
         }
         case exchange_pattern::ring:
-            for (int step = 0; step + 1 < size_; ++step) round(whole(before(step)), whole(before(step + 1)));
+            for (int step = 0; step + 1 < size_; ++step) round(1, whole(before(step)), whole(before(step + 1)));
             break;
         case exchange_pattern::doubling:
             for (int held = 1; held < size_; held *= 2) {
                 std::size_t sent = 0, received = 0;
                 for (int i = 0; i < std::min(held, size_ - held); ++i)
                     sent += whole(after(i)), received += whole(after((held + i) % size_));
-                round(sent, received);
+                round(-held, sent, received);
             }
             break;
         }
     }
 
+    /// ... while `travelling` does.
     template <class Scratch>
-    void compute(int first, int end, const Scratch& scratch) {
+    void compute(int first, int end, const Scratch& scratch, std::span<const step::message> travelling = {}) {
         std::vector<positions> keys;
         for (int distance = first; distance < end; ++distance)
             if (!of(fetched_, before(distance)).empty()) keys.push_back(of(fetched_, before(distance)));
-        if (!keys.empty()) static_cast<void>(memory_.take(scratch(std::span<const positions>(keys))));
+        if (keys.empty()) return p_.tell(travelling);
+        p_.tell(travelling, rank_, keys);
+        static_cast<void>(memory_.take(scratch(std::span<const positions>(keys))));
     }
 
     /// Distances [first, end) are computed while V of the ones after them travels.
@@ -149,19 +154,21 @@ private:
         for (int first = 0, end = 1; first < size_;) {
             const int next = std::min(end + stream_, size_);
             std::vector<const positions*> wanted;
+            std::vector<step::message> travelling;
             std::size_t received = 0, sent = 0;
             for (int distance = end; distance < next; ++distance) {
                 wanted.push_back(&of(sent_, after(distance)));
                 const std::size_t bytes = v(rank_, *wanted.back());
                 sent += bytes;
                 cost_.messages += bytes > 0;
+                travelling.push_back(p_.message(distance, bytes));
                 received += v(before(distance), of(fetched_, before(distance)));
             }
             packed.next_round(wanted, [&](const positions& these) { return memory_.take(v(rank_, these)); });
             cost_.bytes += sent;
             cost_.rounds += sent + received > 0;
             ledger::lease arriving = memory_.take(received);
-            compute(first, end, scratch);
+            compute(first, end, scratch, travelling);
             here = std::move(arriving);
             first = end;
             end = next;

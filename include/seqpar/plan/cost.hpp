@@ -3,6 +3,7 @@
 #include <seqpar/core/function_ref.hpp>
 #include <seqpar/core/placement.hpp>
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/plan/step.hpp>
 
 #include <cstddef>
 #include <span>
@@ -42,6 +43,9 @@ struct problem {
     function_ref<bool(const origin& queries, const origin& keys)> sees = everything;
     /// Positions of the keys that some of these queries see.
     function_ref<positions(const origin& queries, const origin& keys)> seen = all_of;
+    int stride = 1; ///< between the ranks of `where`, in the run: a nested strategy's are not neighbours
+    /// What has a use for the steps that add up to the cost; their order is not that in which they happen.
+    step_watcher watch = nobody;
 
     [[nodiscard]] int size() const noexcept { return static_cast<int>(where.size()); }
     [[nodiscard]] const placement& of(int rank) const { return where[static_cast<std::size_t>(rank)]; }
@@ -66,6 +70,20 @@ struct problem {
                                      {batch, 0, of(rank).keys.heads.count, dim_v}, keys);
     }
 
+    /// Tells of a step: messages that go `shift` ranks on, and what is computed with a rank's queries meanwhile.
+    void tell(std::span<const step::message> sent, std::span<const step::work> computed = {}) const {
+        watch({sent, computed});
+    }
+    void tell(const step::message& sent) const { watch({{&sent, 1}, {}}); }
+    void tell(std::span<const step::message> sent, int queries, std::span<const positions> keys) const {
+        const step::work computed{&of(queries).queries, keys};
+        watch({sent, {&computed, 1}});
+    }
+    /// A message of `bytes` to the rank that is `shift` further on.
+    [[nodiscard]] step::message message(int shift, std::size_t bytes) const {
+        return {size(), stride, (shift % size() + size()) % size(), bytes};
+    }
+
     /// Rows x heads x batch.
     [[nodiscard]] std::size_t items(const origin& o) const {
         return static_cast<std::size_t>(batch * o.rows.size() * o.heads.count);
@@ -75,6 +93,7 @@ private:
     static constexpr auto no_scratch = [](const extents&, const extents&, std::span<const positions>) {
         return std::size_t{0};
     };
+    static constexpr auto nobody = [](const step&) {};
     static constexpr auto everything = [](const origin&, const origin&) { return true; };
     static constexpr auto all_of = [](const origin&, const origin& keys) { return keys.rows; };
 

@@ -85,6 +85,7 @@ struct column_bytes {
     std::size_t joined = 0;  ///< arrived, and the own if the row needs them
     std::size_t sent = 0;    ///< to the rows that need this rank's
     cost forth, back;        ///< messages, bytes and rounds of bringing keys, and of returning as many gradients
+    std::vector<step::message> forth_messages, back_messages; ///< one a round
 };
 
 [[nodiscard]] inline column_bytes column_cost(const problem& p, const rank_grid& g, int rank) {
@@ -100,6 +101,8 @@ struct column_bytes {
         c.forth.bytes += sent, c.forth.messages += sent > 0, c.forth.rounds += sent + received > 0;
         // Gradients go the other way.
         const std::size_t returned = to_row(g.rank(to, column), me), came = to_row(rank, from);
+        c.forth_messages.push_back({g.pa, p.stride * g.pc, distance, sent});
+        c.back_messages.push_back({g.pa, p.stride * g.pc, distance, returned});
         c.back.bytes += returned, c.back.messages += returned > 0, c.back.rounds += returned + came > 0;
         c.arrived += received, c.sent += sent;
     }
@@ -119,6 +122,7 @@ inline void add_traffic(cost& to, const cost& more) {
 [[nodiscard]] inline cost grid_cost(const problem& p, const rank_grid& g, int rank, const cost& inside) {
     const detail::column_bytes keys = detail::column_cost(p, g, rank);
     cost c = inside;
+    for (const step::message& m : keys.forth_messages) p.tell(m);
     detail::add_traffic(c, keys.forth);
     c.memory = std::max({keys.own + keys.arrived, keys.arrived + keys.joined, keys.joined + inside.memory});
     c.kept = p.keep ? keys.joined + inside.kept : 0;
@@ -134,7 +138,14 @@ inline void add_traffic(cost& to, const cost& more) {
     cost c = inside;
     detail::add_traffic(c, keys.back);
     c.bytes += sums(keys.back.bytes) - keys.back.bytes;
-    if (!p.keep) detail::add_traffic(c, keys.forth);
+    for (step::message m : keys.back_messages) {
+        m.bytes = sums(m.bytes);
+        p.tell(m);
+    }
+    if (!p.keep) {
+        for (const step::message& m : keys.forth_messages) p.tell(m);
+        detail::add_traffic(c, keys.forth);
+    }
     c.kept = p.keep ? keys.joined + inside.kept : 0;
     const std::size_t arriving = sums(keys.sent), joined = sums(keys.joined);
     c.memory = std::max(keys.joined + joined + inside.memory, c.kept + joined + std::max(joined, arriving));

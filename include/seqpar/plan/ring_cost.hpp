@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
+#include <vector>
 
 namespace seqpar::plan {
 
@@ -53,6 +55,18 @@ struct ring_cargo {
                : ring_passing::keys;
 }
 
+namespace detail {
+
+/// A message of a ring: on an inner ring it wraps round the inner ring's ranks.
+[[nodiscard]] inline step::message ring_message(const problem& p, const ring_route& route, int rank, int to,
+                                                std::size_t bytes) {
+    const int width = route.way == ring_route::kind::double_ring ? route.width : p.size();
+    if (rank / width != to / width) return p.message(to - rank, bytes);
+    return {width, p.stride, (to - rank + width) % width, bytes};
+}
+
+} // namespace detail
+
 /// A ring, by its schedule. When even and everyone sees everyone, m = P - 1:
 ///   keys     forward 2 n k m elements; backward these and 2 n k m accumulators
 ///   queries  forward n h m elements and n m (h + H) accumulators; backward 2 n h m elements and n m (h + 2 H) accumulators
@@ -71,19 +85,25 @@ struct ring_cargo {
     cost c;
     for (int step = 0; step < schedule.steps(); ++step) {
         std::size_t sent = 0, received = 0, here = 0, sums = 0, most_scratch = 0;
-        const auto send = [&](std::size_t bytes) {
+        std::vector<step::message> messages; // of a pair of ranks, together
+        std::vector<step::work> computed;
+        const auto send = [&](int to, std::size_t bytes) {
             c.messages += bytes > 0;
             sent += bytes;
+            const step::message next = detail::ring_message(p, route, rank, to, bytes);
+            for (step::message& m : messages)
+                if (m.group == next.group && m.shift == next.shift) return void(m.bytes += bytes);
+            messages.push_back(next);
         };
         for (int stream = 0; stream < schedule.streams(); ++stream) {
             if (const leg out = schedule.passes_on(rank, stream, step)) {
-                send(cargo(out.owner).block);
+                send(out.peer, cargo(out.owner).block);
                 if (step == 0) here += cargo(rank).block;
             }
             if (const leg in = schedule.gets(rank, stream, step)) received += cargo(in.owner).block;
             if (const leg in = step == 0 ? leg{} : schedule.gets(rank, stream, step - 1)) here += cargo(in.owner).block;
             if (const leg out = schedule.sends_sum(rank, stream, step)) {
-                send(cargo(out.owner).sum);
+                send(out.peer, cargo(out.owner).sum);
                 sums += cargo(out.owner).sum;
             }
             for (const leg in : {schedule.continues_sum(rank, stream, step), schedule.sum_home(rank, stream, step)})
@@ -91,8 +111,11 @@ struct ring_cargo {
             if (const int visitor = schedule.visitor(rank, stream, step); visitor >= 0) {
                 if (step > 0) sums += cargo(visitor).sum + cargo(visitor).partial;
                 most_scratch = std::max(most_scratch, scratch(visitor));
+                const bool stay = passing == ring_passing::keys;
+                computed.push_back({&p.of(stay ? rank : visitor).queries, {&p.of(stay ? visitor : rank).keys.rows, 1}});
             }
         }
+        p.tell(messages, computed);
         c.bytes += sent;
         c.rounds += sent + received > 0;
         c.memory = std::max(c.memory, here + sums + received + most_scratch);

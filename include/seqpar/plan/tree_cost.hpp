@@ -21,9 +21,12 @@ namespace seqpar::plan {
 
 /// What recursive doubling sends: so many bytes each way in each of floor(log2 P) rounds, and where P is no power of two one
 /// more message to the rank's partner before, or from it after. See collective::all_reduce_doubling.
-[[nodiscard]] inline cost doubling_cost(int size, int rank, std::size_t bytes) {
-    const int doubled = doubled_ranks(size);
+[[nodiscard]] inline cost doubling_cost(const problem& p, int rank, std::size_t bytes) {
+    const int size = p.size(), doubled = doubled_ranks(size);
     if (bytes == 0) return {};
+    for (int distance = 1; distance < doubled; distance *= 2) p.tell(p.message(distance, bytes));
+    for (int more = 0; size > doubled && more < 2; ++more) p.tell(p.message(doubled, bytes)); // to the partner and back
+    p.tell({}, rank, {&p.of(rank).keys.rows, 1});
     if (rank >= doubled) return {1, bytes, 2, 0};
     const std::size_t outside = rank < size - doubled ? 1 : 0;
     const auto rounds = static_cast<std::size_t>(std::countr_zero(static_cast<unsigned>(doubled)));
@@ -49,14 +52,19 @@ struct tree_pass {
     const auto piece = [&](int of, int by) { return p.sees(p.of(of).queries, p.of(by).keys) ? pass.piece(of) : 0; };
     cost c;
     std::size_t held = 0, arrived = 0, leaving = 0;
+    const positions& keys = p.of(rank).keys.rows;
     for (int r = 0; r < size; ++r) held += from_to(r, rank);
     c.memory = held + pass.gathered(rank); // packed once, for all
     for (int distance = 1; distance <= size; ++distance) {
         const int to = (rank + distance) % size, from = (rank - distance + size) % size;
-        if (p.sees(p.of(to).queries, p.of(rank).keys))
-            c.memory = std::max(c.memory, held + arrived + leaving + pass.making(to));
+        const bool makes = p.sees(p.of(to).queries, p.of(rank).keys);
+        if (makes) c.memory = std::max(c.memory, held + arrived + leaving + pass.making(to));
+        const step::message travelling = p.message(distance - 1, leaving); // what the step before has made
+        const step::work made{&p.of(to).queries, {&keys, 1}};
+        p.tell({&travelling, 1}, std::span(&made, makes ? 1 : 0));
         if (to == rank) break;
         const std::size_t sent = from_to(rank, to), received = from_to(from, rank);
+        p.tell(p.message(distance, sent)); // gathered before anything is made
         if (pass.frees) held -= from_to(to, rank);
         leaving = piece(to, rank);
         arrived += piece(rank, from);
@@ -101,7 +109,7 @@ struct tree_pass {
         c.kept = tree_kept_bytes(p, rank);
         return c;
     }
-    cost c = doubling_cost(p.size(), rank, result(rank));
+    cost c = doubling_cost(p, rank, result(rank));
     c.memory = making(rank);
     const bool merges = p.size() > 1 && rank < doubled_ranks(p.size());
     if (merges) c.memory = std::max(c.memory, 2 * result(rank) + p.partial_bytes(rank));
@@ -127,7 +135,7 @@ struct tree_pass {
         c.memory += c.kept;
         return c;
     }
-    cost c = doubling_cost(p.size(), rank, dq(rank));
+    cost c = doubling_cost(p, rank, dq(rank));
     c.memory = std::max(making(rank), p.size() > 1 ? 2 * dq(rank) : 0);
     return c;
 }

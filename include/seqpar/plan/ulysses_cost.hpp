@@ -28,12 +28,14 @@ struct head_traffic {
     Back back;   ///< back(i, j): rows of j, heads of i
     std::size_t sent = 0, received = 0, sent_back = 0, received_back = 0;
 
-    head_traffic(int count, int rank, const Forth& there, const Back& home, cost& c)
+    head_traffic(const problem& p, int count, int rank, const Forth& there, const Back& home, cost& c)
         : members(count), me(rank), forth(there), back(home) {
         for (int distance = 1; distance < members; ++distance) {
             const int to = (me + distance) % members, from = (me - distance + members) % members;
             c.messages += (forth(me, to) > 0) + (back(me, to) > 0);
             c.rounds += (forth(me, to) + forth(from, me) > 0) + (back(me, to) + back(from, me) > 0);
+            p.tell(step::message{members, p.stride, distance, forth(me, to)});
+            p.tell(step::message{members, p.stride, distance, back(me, to)});
             sent += forth(me, to), received += forth(from, me);
             sent_back += back(me, to), received_back += back(from, me);
         }
@@ -90,7 +92,7 @@ private:
     const std::size_t e = p.element_bytes, a = p.accumulator_bytes;
     cost c = inside;
     const head_traffic traffic(
-        g.members(), g.me(),
+        p, g.members(), g.me(),
         [&](int i, int j) { return e * (g.of_queries(i, j, p.dim) + g.of_keys(i, j, p.dim + p.dim_v)); }, // q, k, v
         [&](int i, int j) {
             return e * g.of_queries(j, i, p.dim_v) + (p.lse ? a : 0) * g.of_queries(j, i, 1); // out, lse
@@ -115,7 +117,7 @@ private:
     const index_t again = p.keep ? 0 : 1, statistics = p.keep ? (p.into_lse ? 1 : 0) : 2;
     cost c = inside;
     const head_traffic traffic(
-        g.members(), g.me(),
+        p, g.members(), g.me(),
         [&](int i, int j) {
             return e * (g.of_queries(i, j, p.dim_v + again * p.dim) + g.of_keys(i, j, again * (p.dim + p.dim_v))) +
                    a * g.of_queries(i, j, statistics);

@@ -205,6 +205,7 @@ private:
         const std::vector<placement> inner_where = regroup(p.where, shares[static_cast<std::size_t>(me)], members);
         plan::problem inside = p;
         inside.where = inner_where;
+        inside.stride = p.stride * members;
         inside.complete = p.complete && !plan::share_keys(p, heads);
         return price(inside, rank / members, std::span<const plan::heads>(heads));
     }
