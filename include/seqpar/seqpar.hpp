@@ -1,7 +1,7 @@
 #pragma once
 
 /// All of seqpar that needs only the standard library. Optional: comm/mpi.hpp (Boost.MPI), backend/xtensor.hpp (xtensor),
-/// score/dropout.hpp (Random123).
+/// score/dropout.hpp (Random123), comm/simgrid/ (SimGrid).
 
 #include <seqpar/attention.hpp>
 #include <seqpar/comm/checking.hpp>

@@ -113,6 +113,7 @@ TEST_CASE("a fat tree is climbed no higher than needed, by the parent that the t
     const network three(machine(network_shape::fat_tree, {2, 2, 2, 1, 2, 2}), 8);
     CHECK(way(three, 0, 2).size() == 2 + 4);
     CHECK(way(three, 0, 7).size() == 2 + 6);
+    CHECK(shared(three, {0, 4}, {1, 6}) == 1); // the same parent at the second level, another at the third
 }
 
 TEST_CASE("a torus is crossed dimension by dimension, the shorter way round") {
@@ -152,18 +153,22 @@ TEST_CASE("a dragonfly is crossed by the one cable between two groups") {
     CHECK(way(several, 3, 7).size() == 2 + 6); // chassis 1, router 1: to chassis 0, across, to router 1, to chassis 1
 }
 
-TEST_CASE("every link has one number, and no two kinds share one") {
-    for (const auto& m :
-         {machine(network_shape::fat_tree, {3, 2, 2, 3}, 2, 1), machine(network_shape::torus, {2, 3}, 2, 2),
-          machine(network_shape::dragonfly, {2, 2, 2, 1}, 2, 2), machine(network_shape::none, {}, 3)}) {
+TEST_CASE("every link has a number of its own") {
+    const auto distinct = [](const plan::machine& m) {
         const network net(m, m.ranks());
         std::set<std::size_t> seen;
         for (int a = 0; a < m.ranks(); ++a)
             for (int b = 0; b < m.ranks(); ++b)
                 for (const std::size_t l : way(net, a, b)) seen.insert(l);
         CHECK(*seen.rbegin() < net.links());
-        CHECK(seen.size() >= static_cast<std::size_t>(2 * m.ranks()));
-    }
+        return seen.size();
+    };
+    // of ranks, of ports, of cables; twice each, for both directions
+    CHECK(distinct(machine(network_shape::none, {}, 3)) == 2 * 3);
+    CHECK(distinct(machine(network_shape::one_switch, {3}, 4, 2)) == 2 * (12 + 6 + 3));
+    CHECK(distinct(machine(network_shape::fat_tree, {2, 2, 1, 2}, 2, 1)) == 2 * (8 + 4 + 4 + 4));
+    CHECK(distinct(machine(network_shape::torus, {2, 3}, 2, 2)) == 2 * (12 + 12 + 3 + 6)); // x has second cables, idle
+    CHECK(distinct(machine(network_shape::dragonfly, {2, 2, 2, 1}, 2, 2)) == 2 * (16 + 16 + 8 + 4 + 4 + 1));
 }
 
 TEST_CASE("a ring's contention") {
@@ -210,6 +215,8 @@ TEST_CASE("a slow port is what a message alone waits for") {
     CHECK(network(m, 8).over({8, 1, {4}}) == timing{210, 1 / 5.0, 1 / 5.0}); // 4 / 20 is as much
     m.inside.bandwidth = 0.5;
     CHECK(network(m, 8).over({8, 1, {1}}) == timing{210, 1 / 0.5, 1 / 0.5}); // the slower of the two, and the later
+    m.inside.latency = 1000;
+    CHECK(network(m, 8).over({8, 1, {1}}).latency == 1000);
 }
 
 TEST_CASE("patterns without messages take no time") {

@@ -13,9 +13,17 @@ namespace seqpar::plan {
 /// This is the way that SimGrid's torus zones take.
 class torus_cables {
 public:
-    /// Extents of 1 and more.
+    /// Extents of 1 and more. O(nodes * extents) memory, so that a way needs no division.
     explicit torus_cables(std::span<const int> extents) : extents_(extents.begin(), extents.end()) {
         for (const int extent : extents) nodes_ *= static_cast<std::size_t>(extent);
+        coordinates_.reserve(nodes_ * extents_.size());
+        for (std::size_t node = 0; node < nodes_; ++node) {
+            std::size_t left = node;
+            for (const int extent : extents_) {
+                coordinates_.push_back(left % static_cast<std::size_t>(extent));
+                left /= static_cast<std::size_t>(extent);
+            }
+        }
     }
 
     [[nodiscard]] std::size_t links() const noexcept { return 2 * nodes_ * extents_.size(); }
@@ -23,33 +31,40 @@ public:
     /// Calls visit(link) for each link from one node to another, in the order of the way.
     template <class Visit>
     void route(int from, int to, Visit&& visit) const {
-        int node = from;
-        int stride = 1;
-        for (std::size_t dimension = 0; dimension < extents_.size(); ++dimension) {
-            const int extent = extents_[dimension];
-            const int start = from / stride % extent, target = to / stride % extent;
-            const bool up = goes_up(start, target, extent);
-            for (int at = start; at != target;) {
-                const int next = up ? (at + 1 == extent ? 0 : at + 1) : (at == 0 ? extent - 1 : at - 1);
-                const int next_node = node + (next - at) * stride;
-                visit(link(up ? node : next_node, dimension) + (up ? 0 : 1));
-                at = next;
-                node = next_node;
+        const std::size_t* const source = coordinates(from);
+        const std::size_t* const target = coordinates(to);
+        const std::size_t dimensions = extents_.size();
+        std::size_t corner = static_cast<std::size_t>(from); // the node at coordinate 0 of the dimension
+        std::size_t stride = 1;
+        for (std::size_t d = 0; d < dimensions; ++d) {
+            const auto extent = static_cast<std::size_t>(extents_[d]);
+            std::size_t at = source[d];
+            corner -= at * stride;
+            const std::size_t first = 2 * (corner * dimensions + d), next = 2 * stride * dimensions; // links
+            if (goes_up(at, target[d], extent)) {
+                for (; at != target[d]; at = at + 1 == extent ? 0 : at + 1) visit(first + at * next);
+            } else {
+                while (at != target[d]) {
+                    at = (at == 0 ? extent : at) - 1;
+                    visit(first + at * next + 1);
+                }
             }
+            corner += at * stride;
             stride *= extent;
         }
     }
 
 private:
-    [[nodiscard]] static bool goes_up(int start, int target, int extent) noexcept {
-        const int half = extent / 2;
-        return target > start ? target - start <= half : start > half && start + half - extent >= target;
+    [[nodiscard]] static bool goes_up(std::size_t start, std::size_t target, std::size_t extent) noexcept {
+        const std::size_t half = extent / 2;
+        return target > start ? target - start <= half : start > half && start + half >= target + extent;
     }
-    [[nodiscard]] std::size_t link(int node, std::size_t dimension) const noexcept {
-        return 2 * (static_cast<std::size_t>(node) * extents_.size() + dimension);
+    [[nodiscard]] const std::size_t* coordinates(int node) const noexcept {
+        return coordinates_.data() + static_cast<std::size_t>(node) * extents_.size();
     }
 
     std::vector<int> extents_;
+    std::vector<std::size_t> coordinates_; ///< of each node, for each dimension
     std::size_t nodes_ = 1;
 };
 
