@@ -17,6 +17,17 @@
 
 namespace seqpar {
 
+namespace simulated {
+
+/// What a run has come to.
+struct outcome {
+    double seconds = 0; ///< simulated
+    traffic inside;     ///< between ranks of a node
+    traffic between;    ///< between nodes
+};
+
+} // namespace simulated
+
 namespace detail::simulated {
 struct launch;
 }
@@ -137,6 +148,11 @@ public:
     }
     /// Simulated seconds since the run began.
     [[nodiscard]] double now() const { return group_->run().now(); }
+    /// What all ranks have moved until now.
+    [[nodiscard]] simulated::outcome so_far() const {
+        const detail::simulated::run_state& run = group_->run();
+        return {run.now(), run.moved(true), run.moved(false)};
+    }
 
 private:
     friend struct detail::simulated::launch;
@@ -148,17 +164,6 @@ private:
 };
 
 static_assert(communicator<simgrid_communicator>);
-
-namespace simulated {
-
-/// What a run came to.
-struct outcome {
-    double seconds = 0; ///< simulated, to the end of the last rank
-    traffic inside;     ///< between ranks of a node
-    traffic between;    ///< between nodes
-};
-
-} // namespace simulated
 
 namespace detail::simulated {
 

@@ -19,7 +19,8 @@
 namespace seqpar {
 
 /// A communicator that holds one and writes down when this rank exchanges, posts and waits. Copies and splits write into
-/// the same timeline. Where that is null, nothing is written, and exchanges cost nothing but a test of a pointer.
+/// the same timeline. Where that is null, on all ranks alike, nothing is written, and exchanges cost nothing but a test of a
+/// pointer.
 ///
 /// Spans name ranks as the group does that this was made for, whatever has been split off: a split gathers those numbers,
 /// in ceil(log2 P) messages and 4 bytes for each other rank of the new group.
@@ -39,23 +40,23 @@ public:
                 inner_.wait();
                 return;
             }
-            const auto begin = timeline::clock::now();
+            const auto begin = into->now();
             inner_.wait();
-            const auto end = timeline::clock::now();
+            const auto end = into->now();
             complete(*into, end);
             into->add({timeline::category::wait, posted_.name, begin, end, {}, {}});
         }
         [[nodiscard]] bool test() {
             const bool done = inner_.test();
-            if (done && into_) complete(*into_, timeline::clock::now());
+            if (done && into_) complete(*into_, into_->now());
             return done;
         }
         [[nodiscard]] bool
         wait_until(std::chrono::steady_clock::time_point last) requires patient_request<request_t<C>> {
-            const auto begin = timeline::clock::now();
+            const auto begin = into_ ? into_->now() : timeline::clock::time_point{};
             const bool done = inner_.wait_until(last);
             if (!into_) return done;
-            const auto end = timeline::clock::now();
+            const auto end = into_->now();
             into_->add({timeline::category::wait, posted_.name, begin, end, {}, {}});
             if (done) complete(*std::exchange(into_, nullptr), end); // wait() has nothing to add
             return done;
@@ -91,7 +92,7 @@ public:
             posted.inner_ = inner_.exchange(out, to, in, from);
             return posted;
         }
-        const auto begin = timeline::clock::now();
+        const auto begin = now();
         posted.inner_ = inner_.exchange(out, to, in, from);
         posted.posted_ = {timeline::category::exchange,
                           name(),
@@ -99,23 +100,23 @@ public:
                           {},
                           {sent, received, sent != 0 ? known(to) : -1, received != 0 ? known(from) : -1},
                           {}};
-        into_->add({timeline::category::post, name(), begin, timeline::clock::now(), {}, {}});
+        into_->add({timeline::category::post, name(), begin, now(), {}, {}});
         posted.into_ = into_;
         return posted;
     }
 
     traced split(int color, int key) {
         const auto named = operation("split");
-        const auto begin = timeline::clock::now();
+        const auto begin = now();
         C part = inner_.split(color, key);
-        const int mine = known(rank());
-        auto members = std::make_shared<std::vector<int>>(static_cast<std::size_t>(part.size()));
-        collective::all_gather_doubling(part, {reinterpret_cast<const std::byte*>(&mine), sizeof mine},
-                                        reinterpret_cast<std::byte*>(members->data()));
+        std::shared_ptr<std::vector<int>> members;
         if (into_) {
+            const int mine = known(rank());
+            members = std::make_shared<std::vector<int>>(static_cast<std::size_t>(part.size()));
+            collective::all_gather_doubling(part, {reinterpret_cast<const std::byte*>(&mine), sizeof mine},
+                                            reinterpret_cast<std::byte*>(members->data()));
             const std::size_t bytes = (members->size() - 1) * sizeof mine;
-            into_->add(
-                {timeline::category::collective, name(), begin, timeline::clock::now(), {bytes, bytes, -1, -1}, {}});
+            into_->add({timeline::category::collective, name(), begin, now(), {bytes, bytes, -1, -1}, {}});
         }
         return traced(std::move(part), into_, now_, std::move(members));
     }
@@ -147,17 +148,17 @@ public:
 
     void barrier() requires native_barrier<C> {
         const auto named = operation("barrier");
-        const auto begin = timeline::clock::now();
+        const auto begin = now();
         inner_.barrier();
-        if (into_) into_->add({timeline::category::collective, name(), begin, timeline::clock::now(), {}, {}});
+        if (into_) into_->add({timeline::category::collective, name(), begin, now(), {}, {}});
     }
 
     void all_to_all(std::span<const outgoing> out, std::span<const incoming> in) requires native_all_to_all<C> {
         const auto named = operation("all_to_all");
-        const auto begin = timeline::clock::now();
+        const auto begin = now();
         inner_.all_to_all(out, in);
         if (!into_) return;
-        const auto end = timeline::clock::now();
+        const auto end = now();
         timeline::transfer moved;
         for (std::size_t r = 0; r < out.size(); ++r)
             if (r != static_cast<std::size_t>(rank())) moved.sent += out[r].bytes, moved.received += in[r].bytes;
@@ -169,6 +170,9 @@ private:
            std::shared_ptr<const std::vector<int>> members)
         : inner_(std::move(inner)), into_(std::move(into)), now_(std::move(now)), members_(std::move(members)) {}
 
+    [[nodiscard]] timeline::clock::time_point now() const {
+        return into_ ? into_->now() : timeline::clock::time_point{};
+    }
     /// A rank of this group as the first group knows it.
     [[nodiscard]] int known(int member) const {
         return members_ ? (*members_)[static_cast<std::size_t>(member)] : member;

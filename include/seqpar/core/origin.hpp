@@ -64,6 +64,14 @@ public:
     [[nodiscard]] index_t size() const noexcept { return size_; }
     [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
 
+    /// From the least position to the greatest. O(runs).
+    [[nodiscard]] position_range range() const noexcept {
+        if (runs_.empty()) return {};
+        position_range all = runs_.front().range();
+        for (const run& r : runs_) all = {std::min(all.first, r.first), std::max(all.last, r.last())};
+        return all;
+    }
+
     /// Position of a row. O(runs).
     [[nodiscard]] position operator[](index_t row) const noexcept {
         for (const run& r : runs_) {

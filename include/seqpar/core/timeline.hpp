@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -65,6 +66,12 @@ public:
         tile computed;  ///< of kernel
     };
 
+    timeline() = default;
+    /// Of a time that is not the machine's: now() says what that is.
+    explicit timeline(std::function<clock::time_point()> now) : now_(std::move(now)) {}
+
+    [[nodiscard]] clock::time_point now() const { return now_ ? now_() : clock::now(); }
+
     /// Throws nothing but bad_alloc. Amortised O(1).
     void add(span s) { spans_.push_back(std::move(s)); }
 
@@ -76,6 +83,7 @@ public:
 
 private:
     std::vector<span> spans_;
+    std::function<clock::time_point()> now_; // none: that of the machine
 };
 
 static_assert(std::is_trivially_copyable_v<timeline::span>);

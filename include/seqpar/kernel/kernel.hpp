@@ -34,7 +34,7 @@ struct context {
 };
 
 /// What backward knows of the rows of a block of q beside q itself, all of the whole softmax, over all keys.
-template <real_element T>
+template <element T>
 struct row_gradients {
     tensor_view<const T> dout;               ///< [batch, rows, heads, head_dim of v]
     tensor_view<const accumulator_t<T>> lse; ///< [batch, rows, heads, 1]; -inf: the row has seen nothing

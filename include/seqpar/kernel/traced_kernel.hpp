@@ -25,7 +25,7 @@ public:
         requires(kernel<K, T, S>)
     void forward(const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s,
                  partial<accumulator_t<T>>& into) const {
-        const auto begin = timeline::clock::now();
+        const auto begin = now();
         inner_.forward(how, q, keys, s, into);
         write("forward", begin, q.view.shape(), keys);
     }
@@ -40,7 +40,7 @@ public:
     void backward(const context& how, const block<const T>& q, const row_gradients<T>& of,
                   std::span<const key_block<T>> keys, const S& s, const tensor_view<accumulator_t<T>>& dq,
                   std::span<const key_gradients<accumulator_t<T>>> dkv) const {
-        const auto begin = timeline::clock::now();
+        const auto begin = now();
         inner_.backward(how, q, of, keys, s, dq, dkv);
         write("backward", begin, q.view.shape(), keys);
     }
@@ -55,10 +55,13 @@ public:
     [[nodiscard]] std::string name() const { return inner_.name(); }
 
 private:
+    [[nodiscard]] timeline::clock::time_point now() const {
+        return into_ ? into_->now() : timeline::clock::time_point{};
+    }
     template <class T>
     void write(const char* name, timeline::clock::time_point begin, const extents& q,
                std::span<const key_block<T>> keys) const {
-        const auto end = timeline::clock::now();
+        const auto end = now();
         timeline::tile computed{q.batch, q.seq, 0, q.heads};
         for (const key_block<T>& block : keys) computed.keys += block.k.shape().seq;
         if (into_) into_->add({timeline::category::kernel, name, begin, end, {}, computed});

@@ -1,0 +1,161 @@
+#pragma once
+
+#include <seqpar/kernel/priced.hpp>
+#include <seqpar/plan/cost.hpp>
+#include <seqpar/plan/machine.hpp>
+#include <seqpar/plan/network.hpp>
+#include <seqpar/planning/pricing.hpp>
+#include <seqpar/planning/workload.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <span>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace seqpar {
+
+/// Seconds of a pass, in closed form.
+struct pass_time {
+    double whole = 0;
+    double alone = 0;    ///< if no message had to share a link with those of other ranks
+    double compute = 0;  ///< of `whole`, what the kernel takes on the rank that has most to do at each step
+    double exchange = 0; ///< what the messages of all steps take; what of it is not covered by computing is in `whole`
+    double latency = 0;  ///< of `exchange`, what messages without bytes would take
+
+    pass_time& operator+=(const pass_time& other) noexcept {
+        whole += other.whole, alone += other.alone, compute += other.compute;
+        exchange += other.exchange, latency += other.latency;
+        return *this;
+    }
+};
+
+/// What a scheme costs on a machine, in closed form: of each cost the largest over the ranks, and the time of the slowest.
+struct estimate {
+    plan::cost forward, backward; ///< backward: zero unless in training
+    pass_time forward_time, backward_time;
+    std::size_t memory = 0; ///< the peak of a rank: its own tensors, and what the strategy holds beside them
+
+    [[nodiscard]] double seconds() const noexcept { return forward_time.whole + backward_time.whole; }
+};
+
+namespace detail {
+
+/// The steps of a pass as one rank after the other tells them, at each step what the ranks have most of.
+class course {
+public:
+    course(const workload& work, const plan::machine& m, bool backward)
+        : work_(work), n_{work.shape.queries, work.shape.keys}, call_(m.call), backward_(backward),
+          rate_(backward ? rate(m, work.type).backward : rate(m, work.type).forward) {}
+
+    void next_rank() noexcept { at_ = 0; }
+    void operator()(const plan::step& s) {
+        if (at_ == moments_.size()) moments_.emplace_back();
+        moment& now = moments_[at_++];
+        for (const plan::step::message& m : s.sent) {
+            if (m.bytes == 0 || m.shift % m.group == 0) continue;
+            std::size_t& bytes = now.sent[{m.group, m.stride, m.shift}];
+            bytes = std::max(bytes, m.bytes);
+        }
+        double seconds = 0;
+        for (const plan::step::work& w : s.computed) {
+            kernel_work call{backward_, 0, work_.shape.dim, work_.shape.dim_v};
+            for (const positions& keys : w.keys) call.pairs += pairs_in_tiles(work_.score, n_, w.queries->rows, keys);
+            call.pairs *= static_cast<double>(work_.shape.batch * w.queries->heads.count);
+            seconds += call_ + call.flops() / rate_;
+        }
+        now.compute = std::max(now.compute, seconds);
+    }
+
+    [[nodiscard]] pass_time over(const plan::network& net) const {
+        pass_time all;
+        for (const moment& m : moments_) {
+            double latency = 0, bytes = 0, alone = 0;
+            for (auto first = m.sent.begin(); first != m.sent.end();) {
+                const auto [group, stride, shift] = first->first;
+                plan::pattern p{group, stride, {}};
+                std::size_t most = 0;
+                for (;
+                     first != m.sent.end() && std::get<0>(first->first) == group && std::get<1>(first->first) == stride;
+                     ++first) {
+                    p.shifts.push_back(std::get<2>(first->first));
+                    most = std::max(most, first->second);
+                }
+                const plan::timing& t = net.over(p);
+                latency = std::max(latency, t.latency);
+                bytes += static_cast<double>(most) * t.seconds_per_byte;
+                alone += static_cast<double>(most) * t.alone;
+            }
+            all.compute += m.compute, all.exchange += latency + bytes, all.latency += latency;
+            all.whole += std::max(m.compute, latency + bytes);
+            all.alone += std::max(m.compute, latency + alone);
+        }
+        return all;
+    }
+
+private:
+    struct moment {
+        std::map<std::tuple<int, int, int>, std::size_t> sent; // group, stride, shift: bytes
+        double compute = 0;
+    };
+
+    const workload& work_;
+    lengths n_;
+    double call_;
+    bool backward_;
+    double rate_;
+    std::vector<moment> moments_;
+    std::size_t at_ = 0;
+};
+
+/// Ranks that stand for all: what ranks cost differs by where they are in the sequence and at the borders of nodes.
+[[nodiscard]] inline std::vector<int> sample_of_ranks(int ranks) {
+    std::vector<int> all;
+    if (ranks <= 8)
+        for (int r = 0; r < ranks; ++r) all.push_back(r);
+    else if (ranks <= 1024)
+        all = {0, ranks / 4, ranks / 2, ranks - 1};
+    else
+        all = {0, ranks - 1};
+    return all;
+}
+
+[[nodiscard]] inline plan::cost most_of(const plan::cost& a, const plan::cost& b) noexcept {
+    return {std::max(a.messages, b.messages), std::max(a.bytes, b.bytes), std::max(a.rounds, b.rounds),
+            std::max(a.memory, b.memory), std::max(a.kept, b.kept)};
+}
+
+} // namespace detail
+
+/// Prices a strategy on a machine: the loops that give its exact messages and bytes, with the time that each step takes. At each
+/// step a rank waits for the slowest, messages share links as `net` counts, and what travels beside the kernel is hidden by
+/// it. No more than 8 ranks are looked at: all, or some that stand for all. O(steps) for each of them, where a ring's causal
+/// contiguous shards take O(P^2).
+/// @pre net is that of m; where: the placement of each of its ranks
+/// @throws refusal if the strategy cannot run on so many ranks
+template <class Strategy>
+[[nodiscard]] estimate price(const Strategy& strategy, const workload& work, const plan::machine& m,
+                             const plan::network& net, std::span<const placement> where) {
+    strategy.check(net.ranks());
+    const detail::pricing prices(work, where);
+    estimate all;
+    detail::course forward(work, m, false), backward(work, m, true);
+    const plan::problem there = prices.problem(forward), back = prices.problem(backward);
+    for (const int rank : detail::sample_of_ranks(net.ranks())) {
+        forward.next_rank();
+        all.forward = detail::most_of(all.forward, strategy.predict(there, rank));
+        if (work.train) {
+            backward.next_rank();
+            all.backward = detail::most_of(all.backward, strategy.predict_backward(back, rank));
+        }
+        all.memory = std::max(all.memory, prices.own_bytes(rank));
+    }
+    all.memory += std::max(all.forward.memory, all.backward.memory);
+    all.forward_time = forward.over(net);
+    if (work.train) all.backward_time = backward.over(net);
+    return all;
+}
+
+} // namespace seqpar
