@@ -70,6 +70,8 @@ void check(const attention_command& c) {
     s.align.check();
 }
 
+void check(const machines_command&) {}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -3,6 +3,7 @@
 #include "attention_options.hpp"
 #include "choices.hpp"
 #include "embed_options.hpp"
+#include "machine_options.hpp"
 #include "words.hpp"
 
 #include <seqpar/core/error.hpp>
@@ -95,6 +96,9 @@ command read_command_line(int argc, const char* const* argv, const std::string& 
                   "Compute attention, or take that of another program, and judge it against the definition in double");
     add_attention(app, texts[2], "compare", "Run every strategy that applies, verified, and print a table");
 
+    machines_texts machines;
+    add_machines(app, machines);
+
     const auto chosen = [&]() -> const CLI::App& {
         const std::vector<CLI::App*> all = app.get_subcommands();
         return all.empty() ? app : *all.front();
@@ -117,6 +121,7 @@ command read_command_line(int argc, const char* const* argv, const std::string& 
     if (name == "attend") return read(texts[0], attention_command::kind::attend);
     if (name == "verify") return read(texts[1], attention_command::kind::verify);
     if (name == "compare") return read(texts[2], attention_command::kind::compare);
+    if (name == "machines") return read(machines);
     return nothing_to_do{app.help(), 2};
 }
 

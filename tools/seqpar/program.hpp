@@ -7,6 +7,7 @@
 #include "embed.hpp"
 #include "in_agreement.hpp"
 #include "inputs.hpp"
+#include "machine_named.hpp"
 #include "score_request.hpp"
 
 #include <seqpar/core/error.hpp>
@@ -65,6 +66,10 @@ template <class World>
     }
     if (const auto* c = std::get_if<embed_command>(&what)) {
         speaker_in_agreement(world, [&] { fmt::print("{}\n", embed(*c)); });
+        return 0;
+    }
+    if (const auto* c = std::get_if<machines_command>(&what)) {
+        speaker_in_agreement(world, [&] { fmt::print("{}", describe_machines(c->machine)); });
         return 0;
     }
     attention_command c = std::get<attention_command>(what);

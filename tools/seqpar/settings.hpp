@@ -67,4 +67,9 @@ struct embed_command {
     std::uint64_t seed = 1;
 };
 
+/// The command `machines [MACHINE]`.
+struct machines_command {
+    std::optional<std::string> machine; ///< none: list them
+};
+
 } // namespace seqpar::tool
