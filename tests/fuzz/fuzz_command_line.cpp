@@ -71,6 +71,10 @@ void check(const attention_command& c) {
 }
 
 void check(const machines_command&) {}
+void check(const calibrate_command& c) {
+    expect(!c.ranks || (*c.ranks >= 1 && *c.ranks <= 1024), "ranks are out of range");
+    expect(!c.out || c.out->ends_with(".json"), "its file is none that --machine takes");
+}
 
 } // namespace
 

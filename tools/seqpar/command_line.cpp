@@ -30,6 +30,7 @@ Examples:
   {0} verify data/q.npy data/k.npy data/v.npy --against out_of_another_program.npy --causal
   {0} compare data/q.npy data/k.npy data/v.npy --ranks 4 --causal --json table.json
   {0} attend data/q.npy data/k.npy data/v.npy -o out.npy --dout dout.npy --grads grads --causal --softcap 30
+  {0} calibrate -o this.json
 
 Exit status: 0 right, 1 a verification failed, 2 refused.)";
 
@@ -97,7 +98,9 @@ command read_command_line(int argc, const char* const* argv, const std::string& 
     add_attention(app, texts[2], "compare", "Run every strategy that applies, verified, and print a table");
 
     machines_texts machines;
+    calibrate_texts calibrate;
     add_machines(app, machines);
+    add_calibrate(app, calibrate);
 
     const auto chosen = [&]() -> const CLI::App& {
         const std::vector<CLI::App*> all = app.get_subcommands();
@@ -122,6 +125,7 @@ command read_command_line(int argc, const char* const* argv, const std::string& 
     if (name == "verify") return read(texts[1], attention_command::kind::verify);
     if (name == "compare") return read(texts[2], attention_command::kind::compare);
     if (name == "machines") return read(machines);
+    if (name == "calibrate") return read(calibrate);
     return nothing_to_do{app.help(), 2};
 }
 

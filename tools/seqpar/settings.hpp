@@ -72,4 +72,10 @@ struct machines_command {
     std::optional<std::string> machine; ///< none: list them
 };
 
+/// The command `calibrate [-o FILE.json]`.
+struct calibrate_command {
+    std::optional<std::string> out;
+    std::optional<int> ranks;
+};
+
 } // namespace seqpar::tool
