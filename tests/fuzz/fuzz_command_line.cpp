@@ -70,6 +70,12 @@ void check(const attention_command& c) {
     s.align.check();
 }
 
+void check(const machines_command&) {}
+void check(const calibrate_command& c) {
+    expect(!c.ranks || (*c.ranks >= 1 && *c.ranks <= 1024), "ranks are out of range");
+    expect(!c.out || c.out->ends_with(".json"), "its file is none that --machine takes");
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

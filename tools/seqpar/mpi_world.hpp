@@ -25,6 +25,7 @@ public:
                                          " ranks of this MPI job: leave it out, or start the job with mpirun -n ",
                                          *asked));
     }
+    [[nodiscard]] static std::optional<int> cores() noexcept { return {}; }
     [[nodiscard]] int ranks() const noexcept { return job_.size(); }
     [[nodiscard]] static int ranks_here() {
         MPI_Comm here = MPI_COMM_NULL;

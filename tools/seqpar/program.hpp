@@ -2,11 +2,13 @@
 
 #include "against.hpp"
 #include "attend.hpp"
+#include "calibrate.hpp"
 #include "command_line.hpp"
 #include "compare.hpp"
 #include "embed.hpp"
 #include "in_agreement.hpp"
 #include "inputs.hpp"
+#include "machine_named.hpp"
 #include "score_request.hpp"
 
 #include <seqpar/core/error.hpp>
@@ -66,6 +68,14 @@ template <class World>
     if (const auto* c = std::get_if<embed_command>(&what)) {
         speaker_in_agreement(world, [&] { fmt::print("{}\n", embed(*c)); });
         return 0;
+    }
+    if (const auto* c = std::get_if<machines_command>(&what)) {
+        speaker_in_agreement(world, [&] { fmt::print("{}", describe_machines(c->machine)); });
+        return 0;
+    }
+    if (const auto* c = std::get_if<calibrate_command>(&what)) {
+        world.settle(c->ranks ? c->ranks : world.cores());
+        return calibrate(world, *c);
     }
     attention_command c = std::get<attention_command>(what);
     world.settle(c.against ? std::nullopt : c.ranks);

@@ -67,4 +67,15 @@ struct embed_command {
     std::uint64_t seed = 1;
 };
 
+/// The command `machines [MACHINE]`.
+struct machines_command {
+    std::optional<std::string> machine; ///< none: list them
+};
+
+/// The command `calibrate [-o FILE.json]`.
+struct calibrate_command {
+    std::optional<std::string> out;
+    std::optional<int> ranks;
+};
+
 } // namespace seqpar::tool
