@@ -72,7 +72,7 @@ struct machine {
 private:
     template <class Value, class... Allowed>
     [[noreturn]] void refuse(const std::string& field, const Value& seen, const Allowed&... allowed) const {
-        throw refusal(detail::concat("machine '", name, "': ", field, " is ", seen, ", allowed ", allowed...));
+        throw refusal(seqpar::detail::concat("machine '", name, "': ", field, " is ", seen, ", allowed ", allowed...));
     }
     void check(const connection& c, const std::string& field) const;
     void check_ports() const;
@@ -83,9 +83,9 @@ private:
 /// @throws refusal if not, or as machine::nodes()
 inline void check_run(const machine& m, int ranks) {
     if (const int most = m.ranks(); ranks < 1 || ranks > most)
-        throw refusal(detail::concat("a run of ", ranks, " ranks on machine '", m.name, "', which has ", most,
-                                     " (nodes: ", m.nodes(), ", ranks_per_node: ", m.ranks_per_node,
-                                     "): allowed are 1 to ", most, "; the nearest is ", ranks < 1 ? 1 : most));
+        throw refusal(seqpar::detail::concat("a run of ", ranks, " ranks on machine '", m.name, "', which has ", most,
+                                             " (nodes: ", m.nodes(), ", ranks_per_node: ", m.ranks_per_node,
+                                             "): allowed are 1 to ", most, "; the nearest is ", ranks < 1 ? 1 : most));
 }
 
 inline int machine::nodes() const {
@@ -126,7 +126,7 @@ inline void machine::check_ports() const {
 
 inline void machine::check_extents() const {
     std::string seen = "{";
-    for (const int extent : extents) seen += detail::concat(seen.size() > 1 ? ", " : "", extent);
+    for (const int extent : extents) seen += seqpar::detail::concat(seen.size() > 1 ? ", " : "", extent);
     seen += "}";
     const std::size_t count = extents.size();
     switch (shape) {

@@ -50,8 +50,8 @@ struct ring_route {
         std::string allowed;
         for (int w = 1; w <= size; ++w)
             if (size % w == 0) allowed += (allowed.empty() ? "" : ", ") + std::to_string(w);
-        throw refusal(detail::concat("a double ring of inner rings of ", width, " ranks does not fit ", size,
-                                     " ranks: allowed are ", allowed));
+        throw refusal(seqpar::detail::concat("a double ring of inner rings of ", width, " ranks does not fit ", size,
+                                             " ranks: allowed are ", allowed));
     }
 
     /// "", "bidirectional", "double=4"

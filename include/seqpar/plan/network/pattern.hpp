@@ -31,11 +31,12 @@ struct timing {
 /// @throws refusal if group or stride is below 1 or blocks of group * stride do not cut the ranks evenly
 [[nodiscard]] inline std::vector<int> steps_of(const pattern& p, int ranks) {
     if (p.group < 1 || p.stride < 1)
-        throw refusal(detail::concat("a pattern of groups of ", p.group, " ranks, ", p.stride,
-                                     " apart: allowed are 1 and more for both"));
+        throw refusal(seqpar::detail::concat("a pattern of groups of ", p.group, " ranks, ", p.stride,
+                                             " apart: allowed are 1 and more for both"));
     if (ranks / p.stride < p.group || ranks % (p.group * p.stride) != 0)
-        throw refusal(detail::concat("a pattern of groups of ", p.group, " ranks, ", p.stride, " apart, in a run of ",
-                                     ranks, " ranks: allowed are blocks of group * stride ranks that divide the run"));
+        throw refusal(seqpar::detail::concat("a pattern of groups of ", p.group, " ranks, ", p.stride,
+                                             " apart, in a run of ", ranks,
+                                             " ranks: allowed are blocks of group * stride ranks that divide the run"));
     std::vector<int> steps;
     for (const int shift : p.shifts)
         if (const int step = (shift % p.group + p.group) % p.group; step != 0) steps.push_back(step);
