@@ -108,6 +108,7 @@ public:
         meet(c);
         const double begin = c.now();
         const seqpar::simulated::outcome before = c.so_far();
+        meet(c); // nobody sends before that was looked at
         counts.reset();
         rank.busy = 0;
         pass();
