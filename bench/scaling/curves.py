@@ -39,7 +39,8 @@ def priced(program: Program, machine: str, ranks: int, work: Work, families: dic
     layout = "zigzag" if work.causal else "contiguous"
     plan = program.plan(machine, ranks, work, list(families.values()), layout)
     by_name = {e["strategy"]: e for e in plan["schemes"]}
-    return [Point(family, machine, ranks, work.tokens, name, e["seconds"], e["compute_seconds"], e["bytes_per_rank"], e["fits"])
+    return [Point(family, machine, ranks, work.tokens, name, e["seconds"], program.both(e, "compute_seconds"),
+                  program.both(e, "bytes_sent"), e["fits"])
             for family, name in families.items() if (e := by_name.get(name))]
 
 

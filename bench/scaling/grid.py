@@ -58,8 +58,9 @@ def agreement(program: Program, quick: bool) -> list[Agreement]:
             if ranks < 4:
                 names.remove("grid")
             for row in program.simulate(machine, ranks, work, names, layout):
-                found.append(Agreement(machine, ranks, work, layout, row["strategy"], row["closed_form_seconds"],
-                                       row["closed_form_alone_seconds"], row["seconds"], row["latency_share"]))
+                found.append(Agreement(machine, ranks, work, layout, row["strategy"], program.closed(row, "seconds"),
+                                       program.closed(row, "seconds_without_contention"), row["seconds"],
+                                       program.closed(row, "latency_seconds") / max(program.closed(row, "exchange_seconds"), 1e-30)))
     return found
 
 

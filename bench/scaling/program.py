@@ -73,7 +73,17 @@ class Program:
             return []
         save_option = ["--save", save] if work.train else []
         return self._json("simulate", "--machine", machine, "--ranks", str(ranks), *work.options(), "--strategy",
-                          ",".join(strategies), "--layout", layout, *save_option)["strategies"]
+                          ",".join(strategies), "--layout", layout, *save_option)["schemes"]
+
+    @staticmethod
+    def closed(scheme: dict, what: str) -> float:
+        """A number of the closed form of a simulated scheme, of both passes together."""
+        return sum(scheme[name]["closed_form"][what] for name in ("forward", "backward") if name in scheme)
+
+    @staticmethod
+    def both(scheme: dict, what: str) -> float:
+        """A number of a planned scheme, of both passes together."""
+        return sum(scheme[name][what] for name in ("forward", "backward") if name in scheme)
 
     def timed(self, *words: str) -> tuple[float, float]:
         """Seconds and peak MiB of a run."""

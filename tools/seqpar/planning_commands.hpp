@@ -24,7 +24,9 @@ struct planning_request {
 /// The command `plan --tokens N --heads H --ranks P --machine M`.
 struct plan_command {
     planning_request of;
-    int top = 10; ///< rows of the table
+    int top = 10;                          ///< rows of the table
+    std::vector<strategy_name> strategies; ///< to be ranked; none: all that there are
+    std::optional<any_layout> layout;      ///< none: all that make a difference
 };
 
 /// The command `simulate --strategy S --tokens N --heads H --ranks P --machine M`.

@@ -83,6 +83,11 @@ void add_plan(CLI::App& program, plan_texts& to) {
     CLI::App& c = *program.add_subcommand(
         "plan", "Which scheme is quickest on a machine that is not here, by closed forms: a table, the winner first");
     add_request(c, to.of);
+    c.add_option("--strategy", to.strategy,
+                 "rank these alone, separated by commas; as attend takes them (default: all)")
+        ->type_name("S,S");
+    c.add_option("--layout", to.layout, "contiguous, zigzag or striped alone (default: those that make a difference)")
+        ->type_name("NAME");
     c.add_option("--top", to.top, "rows of the table (default: 10)")->type_name("n");
 }
 
@@ -103,7 +108,10 @@ void add_simulate(CLI::App& program, simulate_texts& to) {
 }
 
 plan_command read(const plan_texts& from) {
-    return {request_of(from.of), static_cast<int>(whole_number("--top", from.top, 1, 1 << 20))};
+    plan_command to{request_of(from.of), static_cast<int>(whole_number("--top", from.top, 1, 1 << 20)), {}, {}};
+    if (from.strategy) to.strategies = strategy_name::parse_list(*from.strategy);
+    if (from.layout) to.layout = layout_named(*from.layout);
+    return to;
 }
 
 simulate_command read(const simulate_texts& from) {

@@ -18,6 +18,7 @@ struct planning_texts {
     bool causal = false, train = false;
 };
 struct plan_texts {
+    std::optional<std::string> strategy, layout;
     planning_texts of;
     std::string top = "10";
 };
