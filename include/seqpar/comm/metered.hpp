@@ -71,6 +71,8 @@ public:
         return metered(inner_.split(color, key), counts_);
     }
 
+    [[nodiscard]] int rank_in_run(int member) const requires knows_run<C> { return inner_.rank_in_run(member); }
+
     /// Names what is exchanged while the guard lives.
     [[nodiscard]] meter::operation operation(std::string_view name) { return meter::begin(counts_, name); }
 

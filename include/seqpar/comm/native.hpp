@@ -3,6 +3,7 @@
 #include <seqpar/comm/communicator.hpp>
 #include <seqpar/core/operation.hpp>
 
+#include <concepts>
 #include <span>
 
 namespace seqpar {
@@ -26,6 +27,12 @@ concept native_all_to_all = communicator<C> &&
 template <class C>
 concept names_operations = communicator<C> && requires(C& c, const char* name) {
     c.operation(name);
+};
+
+/// A communicator that knows, without asking them, which ranks of the whole run its members are: c.rank_in_run(member).
+template <class C>
+concept knows_run = communicator<C> && requires(const C& c, int member) {
+    { c.rank_in_run(member) } -> std::same_as<int>;
 };
 
 namespace detail {

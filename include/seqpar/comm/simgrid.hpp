@@ -140,6 +140,9 @@ public:
         return {std::move(part), place};
     }
 
+    /// The rank of the run that a member of this group is.
+    [[nodiscard]] int rank_in_run(int member) const { return group_->known(member); }
+
     /// This rank computes for so many simulated seconds. What it has posted moves meanwhile.
     void compute(double seconds) const {
         if (!(seconds > 0)) return;

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,7 +24,7 @@ namespace seqpar {
 /// pointer.
 ///
 /// Spans name ranks as the group does that this was made for, whatever has been split off: a split gathers those numbers,
-/// in ceil(log2 P) messages and 4 bytes for each other rank of the new group.
+/// in ceil(log2 P) messages and 4 bytes for each other rank of the new group, unless the inner communicator knows_run.
 /// A span has the name of its operation, the outermost, as with metered; the bytes of all spans of a name are those that
 /// metered counts under it. What is exchanged with no other rank leaves no span, nor does what fails or is withdrawn.
 /// An exchange is complete when wait() or test() says so first. What the inner communicator names, too, hears the names.
@@ -111,12 +112,20 @@ public:
         C part = inner_.split(color, key);
         std::shared_ptr<std::vector<int>> members;
         if (into_) {
-            const int mine = known(rank());
             members = std::make_shared<std::vector<int>>(static_cast<std::size_t>(part.size()));
-            collective::all_gather_doubling(part, {reinterpret_cast<const std::byte*>(&mine), sizeof mine},
-                                            reinterpret_cast<std::byte*>(members->data()));
-            const std::size_t bytes = (members->size() - 1) * sizeof mine;
-            into_->add({timeline::category::collective, name(), begin, now(), {bytes, bytes, -1, -1}, {}});
+            timeline::transfer moved;
+            if constexpr (knows_run<C>) {
+                std::map<int, int> by_run;
+                for (int r = 0; r < size(); ++r) by_run.emplace(inner_.rank_in_run(r), known(r));
+                for (int r = 0; r < part.size(); ++r)
+                    (*members)[static_cast<std::size_t>(r)] = by_run.at(part.rank_in_run(r));
+            } else {
+                const int mine = known(rank());
+                collective::all_gather_doubling(part, {reinterpret_cast<const std::byte*>(&mine), sizeof mine},
+                                                reinterpret_cast<std::byte*>(members->data()));
+                moved.sent = moved.received = (members->size() - 1) * sizeof mine;
+            }
+            into_->add({timeline::category::collective, name(), begin, now(), moved, {}});
         }
         return traced(std::move(part), into_, now_, std::move(members));
     }

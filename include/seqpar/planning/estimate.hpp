@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
+#include <numeric>
 #include <span>
 #include <tuple>
 #include <utility>
@@ -110,15 +111,17 @@ private:
     std::size_t at_ = 0;
 };
 
-/// Ranks that stand for all: what ranks cost differs by where they are in the sequence and at the borders of nodes.
-[[nodiscard]] inline std::vector<int> sample_of_ranks(int ranks) {
-    std::vector<int> all;
-    if (ranks <= 8)
-        for (int r = 0; r < ranks; ++r) all.push_back(r);
-    else if (ranks <= 1024)
-        all = {0, ranks / 4, ranks / 2, ranks - 1};
-    else
-        all = {0, ranks - 1};
+/// Ranks that stand for all, where there are many: what ranks cost differs by where they are in the sequence, at the borders of
+/// nodes, and by the heads that they get. Of contiguous shards under a causal mask the last rank computes most, and the one before
+/// it sends longest; of groups of ulysses that do not divide the heads, the first member of the last one.
+[[nodiscard]] inline std::vector<int> sample_of_ranks(int ranks, index_t heads) {
+    std::vector<int> all(static_cast<std::size_t>(ranks));
+    std::iota(all.begin(), all.end(), 0);
+    if (ranks <= 16) return all;
+    all = {0, ranks - 2, ranks - 1};
+    if (ranks <= 1024) all.insert(all.end(), {1, ranks / 4, ranks / 2});
+    for (int degree = 3; degree < ranks && degree <= heads; ++degree)
+        if (ranks % degree == 0 && heads % degree != 0) all.push_back(ranks - degree);
     return all;
 }
 
@@ -131,7 +134,8 @@ private:
 
 /// Prices a strategy on a machine: the loops that give its exact messages and bytes, with the time that each step takes. At each
 /// step a rank waits for the slowest, messages share links as `net` counts, and what travels beside the kernel is hidden by
-/// it. No more than 8 ranks are looked at: all, or some that stand for all. O(steps) for each of them, where a ring's causal
+/// it. Up to 16 ranks are all looked at, of more some that stand for them: few enough to miss the busiest rank of a grid whose
+/// contiguous shards a mask makes uneven. O(steps) for each of them, where a ring's causal
 /// contiguous shards take O(P^2).
 /// @pre net is that of m; where: the placement of each of its ranks
 /// @throws refusal if the strategy cannot run on so many ranks
@@ -143,7 +147,7 @@ template <class Strategy>
     estimate all;
     detail::course forward(work, m, false), backward(work, m, true);
     const plan::problem there = prices.problem(forward), back = prices.problem(backward);
-    for (const int rank : detail::sample_of_ranks(net.ranks())) {
+    for (const int rank : detail::sample_of_ranks(net.ranks(), work.shape.heads)) {
         forward.next_rank();
         all.forward = detail::most_of(all.forward, strategy.predict(there, rank));
         if (work.train) {
