@@ -73,7 +73,8 @@ public:
     [[nodiscard]] pass_time over(const plan::network& net) const {
         pass_time all;
         for (const moment& m : moments_) {
-            double latency = 0, bytes = 0, alone = 0;
+            // Messages of several patterns share what they have in common: one after the other, but for their latency.
+            double latency = 0, moving = 0, alone = 0;
             for (auto first = m.sent.begin(); first != m.sent.end();) {
                 const auto [group, stride, shift] = first->first;
                 plan::pattern p{group, stride, {}};
@@ -84,13 +85,14 @@ public:
                     p.shifts.push_back(std::get<2>(first->first));
                     most = std::max(most, first->second);
                 }
-                const plan::timing& t = net.over(p);
-                latency = std::max(latency, t.latency);
-                bytes += static_cast<double>(most) * t.seconds_per_byte;
-                alone += static_cast<double>(most) * t.alone;
+                const plan::split_timing& t = net.split_over(p);
+                const double bytes = static_cast<double>(most);
+                latency = std::max(latency, t.latency());
+                moving += t.seconds(bytes) - t.latency();
+                alone += t.seconds(bytes, true) - t.latency();
             }
-            all.compute += m.compute, all.exchange += latency + bytes, all.latency += latency;
-            all.whole += std::max(m.compute, latency + bytes);
+            all.compute += m.compute, all.exchange += latency + moving, all.latency += latency;
+            all.whole += std::max(m.compute, latency + moving);
             all.alone += std::max(m.compute, latency + alone);
         }
         return all;
