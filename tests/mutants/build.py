@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import shutil
@@ -82,6 +83,14 @@ def compiler() -> str:
     raise Failed("neither clang++ nor g++ is found")
 
 
+@functools.cache
+def has_simgrid() -> bool:
+    """Whether the program is built with the command simulate."""
+    found = subprocess.run([compiler(), "-std=c++20", "-E", "-x", "c++", "-"], input="#include <simgrid/s4u.hpp>\n",
+                           text=True, capture_output=True, check=False)
+    return found.returncode == 0
+
+
 class Tree:
     """A copy of the sources, and what is compiled of it. One thread works in one tree."""
 
@@ -107,8 +116,17 @@ class Tree:
         return ["tests/support/catch_main.cpp", mutants.source_of(test)]
 
     def program_sources(self) -> list[str]:  # as tools/CMakeLists.txt has it
+        self._write_machines()
+        other = "_without_simgrid" if has_simgrid() else "_with_simgrid"
         return sorted(str(path.relative_to(self.where)) for path in (self.where / PROGRAM).glob("*.cpp")
-                      if "mpi" not in path.name)
+                      if "mpi" not in path.name and other not in path.name)
+
+    def _write_machines(self) -> None:
+        here = self.where / PROGRAM
+        machines = "".join(f'    {{"{path.stem}", R"json({path.read_text()})json"}},\n'
+                           for path in sorted((here / "machines").glob("*.json")))
+        template = (here / "shipped_machines.cpp.in").read_text()
+        (here / "shipped_machines.cpp").write_text(template.replace("@shipped_machines@", machines))
 
     # ---- objects ---------------------------------------------------------------------------------------------------
 
@@ -138,7 +156,7 @@ class Tree:
 
     def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
         program = self.where / "built" / name
-        libraries = ["-lfmt"] if name == "seqpar" else []
+        libraries = ["-lfmt"] + (["-lsimgrid"] if has_simgrid() else []) if name == "seqpar" else []
         self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
         return program
 

@@ -17,8 +17,9 @@ namespace {
     t += e.cost.backward_time;
     std::vector<std::string> row{e.scheme.strategy.name(), e.scheme.layout.name()};
     if (train) row.emplace_back(saved(e));
-    row.insert(row.end(), {seconds_text(t.whole), seconds_text(t.compute), seconds_text(t.whole - t.compute),
-                           bytes_text(e.cost.memory), bytes_text(e.cost.forward.bytes + e.cost.backward.bytes), e.why});
+    row.insert(row.end(),
+               {fine_seconds_text(t.whole), fine_seconds_text(t.compute), fine_seconds_text(t.whole - t.compute),
+                bytes_text(e.cost.memory), bytes_text(e.cost.forward.bytes + e.cost.backward.bytes), e.why});
     return row;
 }
 
@@ -54,7 +55,7 @@ std::string planned::text(int top) const {
     all += fmt::format("\nOn as many ranks, from so many tokens on the quickest is:\n\n");
     table = {{"tokens", "scheme", "layout", "time"}};
     for (const crossover& c : changes)
-        table.push_back({count_text(c.tokens), c.strategy, c.layout, seconds_text(c.seconds)});
+        table.push_back({count_text(c.tokens), c.strategy, c.layout, fine_seconds_text(c.seconds)});
     all += text_table(table);
     return all + fmt::format("\nTo check the winner:\n\n  {}\n", check());
 }

@@ -17,8 +17,8 @@ namespace {
     const double mean = std::accumulate(r.busy.begin(), r.busy.end(), 0.) / static_cast<double>(r.busy.size());
     return {strategy,
             pass,
-            seconds_text(r.seconds),
-            seconds_text(r.predicted.whole),
+            fine_seconds_text(r.seconds),
+            fine_seconds_text(r.predicted.whole),
             fmt::format("{:.3f}", r.ratio()),
             fmt::format("{:.1f} / {:.1f} / {:.1f}%", 100 * *least, 100 * mean, 100 * *most),
             bytes_text(r.inside_bytes),

@@ -119,7 +119,7 @@ private:
 [[nodiscard]] inline std::vector<int> sample_of_ranks(int ranks, index_t heads) {
     std::vector<int> all(static_cast<std::size_t>(ranks));
     std::iota(all.begin(), all.end(), 0);
-    if (ranks <= 16) return all;
+    if (ranks <= 64) return all; // under a window few of them may send from node to node
     all = {0, ranks - 2, ranks - 1};
     if (ranks <= 1024) all.insert(all.end(), {1, ranks / 4, ranks / 2});
     for (int degree = 3; degree < ranks && degree <= heads; ++degree)
@@ -136,7 +136,7 @@ private:
 
 /// Prices a strategy on a machine: the loops that give its exact messages and bytes, with the time that each step takes. At each
 /// step a rank waits for the slowest, messages share links as `net` counts, and what travels beside the kernel is hidden by
-/// it. Up to 16 ranks are all looked at, of more some that stand for them: few enough to miss the busiest rank of a grid whose
+/// it. Up to 64 ranks are all looked at, of more some that stand for them: few enough to miss the busiest rank of a grid whose
 /// contiguous shards a mask makes uneven. O(steps) for each of them, where a ring's causal
 /// contiguous shards take O(P^2).
 /// @pre net is that of m; where: the placement of each of its ranks

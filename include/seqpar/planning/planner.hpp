@@ -62,7 +62,7 @@ namespace detail {
     pass_time best = winner->cost.forward_time;
     best += winner->cost.backward_time;
     const double loss = t.whole - best.whole;
-    if (loss <= 0.001 * best.whole) return "as quick";
+    if (loss <= 0.005 * best.whole) return "as quick";
     std::string text;
     const auto say = [&](const std::string& what) { text += (text.empty() ? "" : "; ") + what; };
     if (t.compute - best.compute > 0.3 * loss) {
