@@ -70,13 +70,22 @@ namespace detail {
 /// Ranks of a ring above which contiguous shards under a mask take long to price: each rank's block ends elsewhere.
 inline constexpr int long_ring = 512;
 
-/// Strategies without an inner one, for so many ranks, `near` of which are neighbours on a node (1: none are).
+/// Whether moving queries and their results round a ring takes fewer bytes than moving keys, and in training their gradients.
+[[nodiscard]] inline bool queries_are_fewer_bytes(const workload& work) {
+    const attention_shape& s = work.shape;
+    const auto e = static_cast<index_t>(element_bytes(work.type)),
+               a = static_cast<index_t>(accumulator_bytes(work.type));
+    const index_t back_q = work.train ? (s.dim + s.dim_v) * e + s.dim * a : 0, back_k = work.train ? e + a : 0;
+    return s.queries * s.heads * (s.dim * e + s.dim_v * a + back_q) <
+           s.keys * s.kv_heads * (s.dim + s.dim_v) * (e + back_k);
+}
+
+/// Strategies without an inner one, for so many ranks, `near` of which are neighbours on a node (1: none are). Of work: as many
+/// heads as each of them has.
 [[nodiscard]] inline std::vector<priced_strategy> bare_strategies(int ranks, int near, const workload& work) {
     std::vector<priced_strategy> all{ring{}, ring{ring_route::bidirectional()}};
     if (near > 1 && near < ranks && ranks % near == 0) all.emplace_back(ring{ring_route::double_ring(near)});
-    // Moving queries and their results pays where there are few of them.
-    if (3 * work.shape.queries * work.shape.heads < 2 * work.shape.keys * work.shape.kv_heads)
-        all.emplace_back(ring{ring_route::one_way(), ring_passing::queries});
+    if (queries_are_fewer_bytes(work)) all.emplace_back(ring{ring_route::one_way(), ring_passing::queries});
     all.emplace_back(all_gather{0, exchange_pattern::doubling});
     if (ranks <= long_ring) { // else too many rounds with another peer each
         all.emplace_back(all_gather{});
@@ -114,7 +123,10 @@ inline constexpr int long_ring = 512;
         }
         // Members of an inner strategy are `degree` ranks apart.
         const int near = degree < m.ranks_per_node ? m.ranks_per_node / degree : 1;
-        for (const priced_strategy& bare : detail::bare_strategies(inner, near, work)) {
+        workload share = work; // of a member of a group: it reads one kv head at least
+        share.shape.heads = (work.shape.heads + degree - 1) / degree;
+        share.shape.kv_heads = (work.shape.kv_heads + degree - 1) / degree;
+        for (const priced_strategy& bare : detail::bare_strategies(inner, near, share)) {
             const priced_strategy s = degree == 1 ? bare : priced_strategy(ulysses<priced_strategy>{degree, bare});
             const bool long_ring = bare.name().starts_with("ring") && inner > detail::long_ring;
             if (!masked || !long_ring) all.push_back({s, contiguous{}, work.keep});

@@ -151,14 +151,17 @@ template <class Strategy>
     const plan::problem there = prices.problem(forward), back = prices.problem(backward);
     for (const int rank : detail::sample_of_ranks(net.ranks(), work.shape.heads)) {
         forward.next_rank();
-        all.forward = detail::most_of(all.forward, strategy.predict(there, rank));
+        const plan::cost ahead = strategy.predict(there, rank);
+        all.forward = detail::most_of(all.forward, ahead);
+        std::size_t held = ahead.memory;
         if (work.train) {
             backward.next_rank();
-            all.backward = detail::most_of(all.backward, strategy.predict_backward(back, rank));
+            const plan::cost behind = strategy.predict_backward(back, rank);
+            all.backward = detail::most_of(all.backward, behind);
+            held = std::max(held, behind.memory);
         }
-        all.memory = std::max(all.memory, prices.own_bytes(rank));
+        all.memory = std::max(all.memory, prices.own_bytes(rank) + held);
     }
-    all.memory += std::max(all.forward.memory, all.backward.memory);
     all.forward_time = forward.over(net);
     if (work.train) all.backward_time = backward.over(net);
     return all;

@@ -86,8 +86,6 @@ namespace detail {
 
 /// Prices all candidates for a workload on so many ranks of a machine, and ranks them; in training, with `both_savings`, the
 /// best of them with and without what forward can keep.
-/// @throws refusal if the machine has not as many ranks, or no scheme fits into a rank's memory: with the smallest number of
-///         ranks of which one fits, or else what it lacks
 /// O(candidates * ranks); some milliseconds for 256 ranks.
 [[nodiscard]] inline ranking rank_schemes(workload work, const plan::machine& m, const plan::network& net,
                                           const std::vector<candidate>& all, bool both_savings = true) {
@@ -132,6 +130,8 @@ namespace detail {
 }
 
 /// The same of all candidates that there are.
+/// @throws refusal if the machine has not as many ranks, or no scheme fits into a rank's memory: with the first number of
+///         ranks, of twice, four times, ... as many and all, on which one does, or else what it lacks
 [[nodiscard]] inline ranking rank_schemes(const workload& work, const plan::machine& m, int ranks) {
     ranking all = rank_schemes(work, m, plan::network(m, ranks), candidates(work, m, ranks));
     if (all.winner().fits) return all;
@@ -139,11 +139,12 @@ namespace detail {
     std::string text = detail::concat(
         "nothing fits: on ", ranks, " ranks of machine '", m.name, "' ", all.winner().scheme.strategy.name(),
         " needs least, ", gib(all.winner().cost.memory), " GiB of a rank, and a rank has ", gib(m.memory), " GiB");
-    for (int more = 2 * ranks; more <= m.ranks(); more *= 2) {
+    for (int more = ranks; more < m.ranks();) {
+        more = more <= m.ranks() / 2 ? 2 * more : m.ranks();
         const ranking other = rank_schemes(work, m, plan::network(m, more), candidates(work, m, more));
         if (!other.winner().fits) continue;
-        throw refusal(detail::concat(text, ": the nearest that fits is ", more, " ranks, with ",
-                                     other.winner().scheme.strategy.name()));
+        throw refusal(detail::concat(text, "; doubled, the first number of ranks on which something fits is ", more,
+                                     ", with ", other.winner().scheme.strategy.name()));
     }
     throw refusal(text + ", and more ranks of it do not help: allowed are fewer tokens or a smaller batch");
 }
