@@ -68,7 +68,10 @@ namespace detail {
     if (t.compute - best.compute > 0.3 * loss) {
         const bool idle = work.shape.heads < ranks && e.scheme.strategy.name() == "ulysses";
         say(idle ? std::to_string(ranks - work.shape.heads) + " ranks have no head"
-                 : "its busiest rank computes " + per_cent(t.compute / best.compute - 1) + " longer");
+            : t.compute > 2 * best.compute
+                ? "its busiest rank computes " + std::to_string(std::lround(t.compute / best.compute)) +
+                      " times as long"
+                : "its busiest rank computes " + per_cent(t.compute / best.compute - 1) + " longer");
     }
     const double waits = t.whole - t.compute, waited = best.whole - best.compute;
     if (waits - waited > 0.3 * loss) {
