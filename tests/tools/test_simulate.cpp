@@ -134,7 +134,7 @@ TEST_CASE("simulate's table says what was asked, and twice the same") {
     };
     const std::string first = table();
     CHECK(table() == first);
-    for (const std::string& part :
+    for (const char* part :
          {"batch 1, 32768 queries and keys, 16 heads of 64, 4 kv heads, float32", "full, forward; 16 ranks of h100",
           "contiguous; simulated", "closed form", "within nodes", "between nodes", "\nring ", "\nulysses "}) {
         INFO("expected: " << part);
