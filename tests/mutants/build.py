@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +84,19 @@ def compiler() -> str:
     raise Failed("neither clang++ nor g++ is found")
 
 
+@functools.cache
+def simgrid_is_there() -> bool:
+    probe = [compiler(), "-std=c++20", "-w", "-fsyntax-only", "-x", "c++", "-include", "simgrid/s4u.hpp", "/dev/null"]
+    return processes.run(probe, pathlib.Path.cwd(), 60)[0] == 0
+
+
+def missing(root: pathlib.Path, test: str) -> str:
+    """What a test is written for and this machine has not; empty if it can be built."""
+    text = (root / mutants.source_of(test)).read_text()
+    simulates = re.search(r"#include <seqpar/(comm/simgrid[./]|planning/simulate\.hpp)", text)
+    return "SimGrid (Debian: libsimgrid-dev)" if simulates and not simgrid_is_there() else ""
+
+
 class Tree:
     """A copy of the sources, and what is compiled of it. One thread works in one tree."""
 
@@ -139,6 +154,8 @@ class Tree:
     def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
         program = self.where / "built" / name
         libraries = ["-lfmt"] if name == "seqpar" else []
+        if any("simgrid/s4u.hpp" in made.with_suffix(".d").read_text() for made in objects):
+            libraries.append("-lsimgrid")
         self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
         return program
 
