@@ -6,6 +6,9 @@
 #include <seqpar/comm/simgrid.hpp>
 #include <seqpar/core/error.hpp>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -72,6 +75,18 @@ TEST_CASE("a message takes latency and its bytes over bandwidth") {
                   request.wait();
               }) == Approx(0.5e-3 + 1e-6 + bytes / 1e9).epsilon(1e-9));
     }
+}
+
+TEST_CASE("the stacks of simulated ranks go with their run") {
+    const auto mappings = [] { // none where the system does not say
+        std::ifstream file("/proc/self/maps");
+        return std::count(std::istreambuf_iterator<char>(file), {}, '\n');
+    };
+    const auto once = [] { simulated::run(one_node(16), 16, [](simgrid_communicator c) { c.compute(1); }); };
+    once();
+    const auto before = mappings();
+    for (int i = 0; i < 10; ++i) once();
+    CHECK(mappings() < before + 100); // of 160 ranks
 }
 
 TEST_CASE("a simulated run counts what moves within nodes and between them") {

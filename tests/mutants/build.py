@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -84,11 +85,16 @@ def compiler() -> str:
 
 
 @functools.cache
-def has_simgrid() -> bool:
-    """Whether the program is built with the command simulate."""
-    found = subprocess.run([compiler(), "-std=c++20", "-E", "-x", "c++", "-"], input="#include <simgrid/s4u.hpp>\n",
-                           text=True, capture_output=True, check=False)
-    return found.returncode == 0
+def simgrid_is_there() -> bool:
+    probe = [compiler(), "-std=c++20", "-w", "-fsyntax-only", "-x", "c++", "-include", "simgrid/s4u.hpp", "/dev/null"]
+    return processes.run(probe, pathlib.Path.cwd(), 60)[0] == 0
+
+
+def missing(root: pathlib.Path, test: str) -> str:
+    """What a test is written for and this machine has not; empty if it can be built."""
+    text = (root / mutants.source_of(test)).read_text()
+    simulates = re.search(r"#include <seqpar/(comm/simgrid[./]|planning/simulate\.hpp)", text)
+    return "SimGrid (Debian: libsimgrid-dev)" if simulates and not simgrid_is_there() else ""
 
 
 class Tree:
@@ -117,7 +123,7 @@ class Tree:
 
     def program_sources(self) -> list[str]:  # as tools/CMakeLists.txt has it
         self._write_machines()
-        other = "_without_simgrid" if has_simgrid() else "_with_simgrid"
+        other = "_without_simgrid" if simgrid_is_there() else "_with_simgrid"
         return sorted(str(path.relative_to(self.where)) for path in (self.where / PROGRAM).glob("*.cpp")
                       if "mpi" not in path.name and other not in path.name)
 
@@ -156,7 +162,9 @@ class Tree:
 
     def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
         program = self.where / "built" / name
-        libraries = ["-lfmt"] + (["-lsimgrid"] if has_simgrid() else []) if name == "seqpar" else []
+        libraries = ["-lfmt"] if name == "seqpar" else []
+        if any("simgrid/s4u.hpp" in made.with_suffix(".d").read_text() for made in objects):
+            libraries.append("-lsimgrid")
         self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
         return program
 

@@ -214,6 +214,15 @@ def main() -> int:
             print(f"{one.title}: {one.what} [{' '.join(one.tests)}]")
         return 0
 
+    lacking = {test: what for one in selected for test in one.tests if (what := build.missing(ROOT, test))}
+    for test, what in sorted(lacking.items()):
+        print(f"without {test}: {what} is not found", flush=True)
+    selected = [dataclasses.replace(one, tests=tests) for one in selected
+                if (tests := tuple(test for test in one.tests if test not in lacking))]
+    if not selected:
+        print("mutants: no test of those that are wanted can be built here", file=sys.stderr)
+        return 2
+
     SCRATCH.mkdir(parents=True, exist_ok=True)
     lock = (SCRATCH / "lock").open("w")
     try:

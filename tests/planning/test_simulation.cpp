@@ -148,7 +148,7 @@ TEST_CASE("ulysses takes two rounds of messages to each other rank and the kerne
 }
 
 TEST_CASE("the closed form is within 10 % of the simulation") { compare(17); }
-TEST_CASE("the closed form is within 10 % of the simulation, every case", "[slow]") { compare(1); }
+TEST_CASE("the closed form is within 10 % of the simulation, in more cases", "[slow]") { compare(4); }
 
 TEST_CASE("ranks compute what the workload has, each in its share of the time") {
     plan::machine m = fat_tree_of_nodes();

@@ -207,6 +207,7 @@ outcome run(const plan::machine& machine, int ranks, F&& f) {
         });
     }
     all.run([&] { state->deadlock(); });
+    state->forget_actors();
     state->rethrow();
     return {state->last_end(), state->moved(true), state->moved(false)};
 }

@@ -194,6 +194,10 @@ public:
 
     [[noreturn]] void throw_aborted() const { throw aborted(concat("rank ", rank_, " failed: ", text_)); }
 
+    /// After all ranks have ended: lets their stacks go. What an actor runs refers to this, and this to the actor.
+    void forget_actors() {
+        for (rank_state& each : ranks_) each.actor = nullptr;
+    }
     /// After all ranks have ended: what run throws, if anything.
     void rethrow() const {
         if (!cause_) return;
