@@ -1,7 +1,7 @@
 #pragma once
 
 /// All of seqpar that needs only the standard library. Optional: comm/mpi.hpp (Boost.MPI), backend/xtensor.hpp (xtensor),
-/// score/dropout.hpp (Random123), comm/simgrid/ (SimGrid).
+/// score/dropout.hpp (Random123), comm/simgrid.hpp and planning/simulate.hpp (SimGrid).
 
 #include <seqpar/attention.hpp>
 #include <seqpar/comm/checking.hpp>
@@ -18,6 +18,7 @@
 #include <seqpar/decode.hpp>
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/flash.hpp>
+#include <seqpar/kernel/priced.hpp>
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/kernel/reproducible.hpp>
 #include <seqpar/kernel/rope.hpp>
@@ -26,6 +27,7 @@
 #include <seqpar/layout/contiguous.hpp>
 #include <seqpar/layout/striped.hpp>
 #include <seqpar/layout/zigzag.hpp>
+#include <seqpar/planning/planner.hpp>
 #include <seqpar/score/alibi.hpp>
 #include <seqpar/score/any_score.hpp>
 #include <seqpar/score/bias.hpp>

@@ -76,6 +76,27 @@ void check(const calibrate_command& c) {
     expect(!c.out || c.out->ends_with(".json"), "its file is none that --machine takes");
 }
 
+void check(const planning_request& of) {
+    const seqpar::attention_shape& s = of.work.shape;
+    for (const seqpar::index_t n : {s.queries, s.heads, s.kv_heads, s.dim, s.batch})
+        expect(n >= 1, "an extent is below 1");
+    expect(s.queries == s.keys && s.dim == s.dim_v && s.heads % s.kv_heads == 0, "its shape is none");
+    expect(static_cast<double>(s.queries) * static_cast<double>(s.heads * s.dim) * static_cast<double>(s.batch) <=
+               0x1p44,
+           "its elements cannot be counted");
+    expect(of.ranks >= 1 && of.ranks <= 1 << 20, "ranks are out of range");
+}
+void check(const plan_command& c) {
+    check(c.of);
+    expect(c.top >= 1, "its table has no rows");
+    expect(!c.of.work.keep, "what is kept is decided");
+}
+void check(const simulate_command& c) {
+    check(c.of);
+    expect(!c.strategies.empty(), "it has no strategy");
+    expect(c.of.work.train || !c.of.work.keep, "forward keeps for no backward");
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -122,8 +122,17 @@ class Tree:
         return ["tests/support/catch_main.cpp", mutants.source_of(test)]
 
     def program_sources(self) -> list[str]:  # as tools/CMakeLists.txt has it
+        self._write_machines()
+        other = "_without_simgrid" if simgrid_is_there() else "_with_simgrid"
         return sorted(str(path.relative_to(self.where)) for path in (self.where / PROGRAM).glob("*.cpp")
-                      if "mpi" not in path.name)
+                      if "mpi" not in path.name and other not in path.name)
+
+    def _write_machines(self) -> None:
+        here = self.where / PROGRAM
+        machines = "".join(f'    {{"{path.stem}", R"json({path.read_text()})json"}},\n'
+                           for path in sorted((here / "machines").glob("*.json")))
+        template = (here / "shipped_machines.cpp.in").read_text()
+        (here / "shipped_machines.cpp").write_text(template.replace("@shipped_machines@", machines))
 
     # ---- objects ---------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@
 using namespace seqpar;
 using plan::network;
 using plan::network_shape;
+using plan::split_timing;
 using plan::timing;
 using testing::refused;
 
@@ -264,12 +265,12 @@ TEST_CASE("patterns are counted as each message taken by itself") {
 
 TEST_CASE("a pattern is counted once") {
     const network net(machine(network_shape::torus, {8, 8}), 64);
-    const timing& first = net.over({64, 1, all_shifts(64)});
-    const timing before = first;
-    CHECK(&net.over({64, 1, {1}}) != &first);
-    CHECK(&net.over({32, 2, all_shifts(32)}) != &first);
-    CHECK(&net.over({64, 1, all_shifts(64)}) == &first);
-    CHECK(first == before);
+    const split_timing& first = net.split_over({64, 1, all_shifts(64)});
+    const timing before = first.whole();
+    CHECK(&net.split_over({64, 1, {1}}) != &first);
+    CHECK(&net.split_over({32, 2, all_shifts(32)}) != &first);
+    CHECK(&net.split_over({64, 1, all_shifts(64)}) == &first);
+    CHECK(first.whole() == before);
 }
 
 TEST_CASE("patterns and runs that do not fit are refused") {

@@ -4,6 +4,7 @@
 #include "choices.hpp"
 #include "embed_options.hpp"
 #include "machine_options.hpp"
+#include "planning_options.hpp"
 #include "words.hpp"
 
 #include <seqpar/core/error.hpp>
@@ -31,14 +32,16 @@ Examples:
   {0} compare data/q.npy data/k.npy data/v.npy --ranks 4 --causal --json table.json
   {0} attend data/q.npy data/k.npy data/v.npy -o out.npy --dout dout.npy --grads grads --causal --softcap 30
   {0} calibrate -o this.json
+  {0} plan --tokens 1M --heads 32 --kv-heads 8 --ranks 256 --machine h100 --causal --train
+  {0} simulate --strategy ulysses:8/ring --layout zigzag --tokens 1M --heads 32 --kv-heads 8 --ranks 256 --machine h100 --causal
 
 Exit status: 0 right, 1 a verification failed, 2 refused.)";
 
 /// The arguments, last first as CLI11 wants them. A number that begins with a minus would be taken for an option: it is
 /// tied to the option that it belongs to.
 [[nodiscard]] std::vector<std::string> arguments(int argc, const char* const* argv) {
-    static constexpr std::array<std::string_view, 6> may_be_negative{"--scale", "--window",  "--q-offset",
-                                                                     "--ranks", "--softcap", "--dropout"};
+    static constexpr std::array<std::string_view, 8> may_be_negative{"--scale",   "--window",  "--q-offset", "--ranks",
+                                                                     "--softcap", "--dropout", "--tokens",   "--batch"};
     std::vector<std::string> all;
     for (int i = 1; i < argc; ++i) {
         const std::string_view next = argv[i];
@@ -102,6 +105,11 @@ command read_command_line(int argc, const char* const* argv, const std::string& 
     add_machines(app, machines);
     add_calibrate(app, calibrate);
 
+    plan_texts plan;
+    simulate_texts simulate;
+    add_plan(app, plan);
+    add_simulate(app, simulate);
+
     const auto chosen = [&]() -> const CLI::App& {
         const std::vector<CLI::App*> all = app.get_subcommands();
         return all.empty() ? app : *all.front();
@@ -126,6 +134,8 @@ command read_command_line(int argc, const char* const* argv, const std::string& 
     if (name == "compare") return read(texts[2], attention_command::kind::compare);
     if (name == "machines") return read(machines);
     if (name == "calibrate") return read(calibrate);
+    if (name == "plan") return read(plan);
+    if (name == "simulate") return read(simulate);
     return nothing_to_do{app.help(), 2};
 }
 

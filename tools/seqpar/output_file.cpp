@@ -55,4 +55,13 @@ void output_file::commit() {
     beside_.clear();
 }
 
+std::string write_text(output_file& to, std::string_view text, std::string_view what) {
+    std::ofstream file(to.beside(), std::ios::binary);
+    file << text << std::flush;
+    if (!file) throw refusal(to.path() + ": cannot be written: the disk did not take all of it");
+    file.close();
+    to.commit();
+    return fmt::format("{}: {}\n", to.path(), what);
+}
+
 } // namespace seqpar::tool

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace seqpar::tool {
 
@@ -22,5 +23,8 @@ public:
 private:
     std::string path_, place_, beside_;
 };
+
+/// Writes the whole of a file, and returns a line that says so: "table.json: `what`". @throws refusal if it could not be written
+[[nodiscard]] std::string write_text(output_file& to, std::string_view text, std::string_view what);
 
 } // namespace seqpar::tool

@@ -9,7 +9,9 @@
 #include "in_agreement.hpp"
 #include "inputs.hpp"
 #include "machine_named.hpp"
+#include "plan_schemes.hpp"
 #include "score_request.hpp"
+#include "simulate_schemes.hpp"
 
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/executor.hpp>
@@ -71,6 +73,15 @@ template <class World>
     }
     if (const auto* c = std::get_if<machines_command>(&what)) {
         speaker_in_agreement(world, [&] { fmt::print("{}", describe_machines(c->machine)); });
+        return 0;
+    }
+    // One process is enough for a machine that is not here.
+    if (const auto* c = std::get_if<plan_command>(&what)) {
+        speaker_in_agreement(world, [&] { fmt::print("{}", plan_schemes(*c)); });
+        return 0;
+    }
+    if (const auto* c = std::get_if<simulate_command>(&what)) {
+        speaker_in_agreement(world, [&] { fmt::print("{}", simulate_schemes(*c)); });
         return 0;
     }
     if (const auto* c = std::get_if<calibrate_command>(&what)) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/planning/candidate.hpp>
 #include <seqpar/strategy/all_gather.hpp>
 #include <seqpar/strategy/any_strategy.hpp>
 #include <seqpar/strategy/grid.hpp>
@@ -40,6 +41,14 @@ public:
         any_strategy<C, Kernel> all = bare<any_strategy<C, Kernel>>(parts_.back());
         for (std::size_t outer = parts_.size() - 1; outer > 0; --outer)
             all = ulysses<any_strategy<C, Kernel>>{parts_[outer - 1].degree, std::move(all)};
+        return all;
+    }
+
+    /// What it costs, on no communicator.
+    [[nodiscard]] priced_strategy priced() const {
+        priced_strategy all = bare<priced_strategy>(parts_.back());
+        for (std::size_t outer = parts_.size() - 1; outer > 0; --outer)
+            all = ulysses<priced_strategy>{parts_[outer - 1].degree, std::move(all)};
         return all;
     }
 

@@ -5,7 +5,8 @@
 
 namespace seqpar::tool {
 
-/// Rows of cells as lines of equal columns; the first row is the heading, the first column stands left and the others right.
-[[nodiscard]] std::string text_table(const std::vector<std::vector<std::string>>& rows);
+/// Rows of cells as lines of equal columns; the first row is the heading, the first column stands left and the others right,
+/// but for a last one of words, which stands left, too.
+[[nodiscard]] std::string text_table(const std::vector<std::vector<std::string>>& rows, bool words_last = false);
 
 } // namespace seqpar::tool

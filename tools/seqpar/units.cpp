@@ -21,6 +21,21 @@ std::string seconds_text(double seconds) {
     return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, small ? "ms" : "s");
 }
 
+std::string fine_seconds_text(double seconds) {
+    return seconds > 0 && seconds < 0.9995e-3 ? fmt::format("{:.{}f} us", seconds * 1e6,
+                                                            seconds < 1e-5   ? 2
+                                                            : seconds < 1e-4 ? 1
+                                                                             : 0)
+                                              : seconds_text(seconds);
+}
+
+std::string count_text(index_t count) {
+    constexpr index_t kilo = 1024, mega = kilo * kilo;
+    if (count >= mega && count % mega == 0) return fmt::format("{}M", count / mega);
+    if (count >= kilo && count % kilo == 0) return fmt::format("{}K", count / kilo);
+    return fmt::format("{}", count);
+}
+
 std::string plural(std::size_t count, std::string_view what) {
     return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }

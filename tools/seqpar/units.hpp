@@ -12,6 +12,10 @@ namespace seqpar::tool {
 [[nodiscard]] std::string bytes_text(std::size_t bytes);
 /// "12.3 ms"
 [[nodiscard]] std::string seconds_text(double seconds);
+/// The same, with three digits whatever it is: "1.23 us".
+[[nodiscard]] std::string fine_seconds_text(double seconds);
+/// "1M" of 1048576, "96K", "1000": as whole_number_with_unit reads it.
+[[nodiscard]] std::string count_text(index_t count);
 /// "1 thread", "4 threads"
 [[nodiscard]] std::string plural(std::size_t count, std::string_view what);
 /// "4 ranks"

@@ -50,6 +50,24 @@ index_t whole_number(std::string_view option, std::string_view text, index_t low
     return value;
 }
 
+index_t whole_number_with_unit(std::string_view option, std::string_view text, index_t low, index_t high) {
+    const index_t unit = text.ends_with('K') ? 1024 : text.ends_with('M') ? 1024 * 1024 : 1;
+    if (unit == 1) return whole_number(option, text, low, high);
+    index_t value = 0;
+    const std::string_view digits = text.substr(0, text.size() - 1);
+    const auto [end, problem] = read(digits, value);
+    if (digits.empty() || end != digits.data() + digits.size() || problem == std::errc::invalid_argument)
+        throw refusal(
+            fmt::format("{} '{}' is not a whole number: allowed are {} to {}, and whole numbers of K, which is "
+                        "1024, or M, which is 1024 K",
+                        option, text, low, high));
+    const bool too_low = problem == std::errc{} ? value < (low + unit - 1) / unit : digits.front() == '-';
+    if (too_low || problem != std::errc{} || value > high / unit)
+        throw refusal(fmt::format("{} {} is out of range: allowed are {} to {}; nearest is {}", option, text, low, high,
+                                  too_low ? low : high));
+    return value * unit;
+}
+
 double real_number(std::string_view option, std::string_view text) {
     double value = 0;
     const auto [end, problem] = read(text, value);

@@ -89,10 +89,6 @@ public:
                                                          " waits ", mine->text(), detail::in_operation()));
             }
             if (!side->fault.empty()) throw communication_error(std::exchange(side, nullptr)->fault);
-            if (side->moving) {
-                const detail::simulated::kept_operation kept;
-                side->moving->wait();
-            }
             side = nullptr;
         }
         [[nodiscard]] bool has_come(const std::shared_ptr<half>& side) {
@@ -207,7 +203,7 @@ outcome run(const plan::machine& machine, int ranks, F&& f) {
                 detail::forget_failed_operation();
             }
             state->end(rank);
-            state->wake_all();
+            state->wake_after(rank);
         });
     }
     all.run([&] { state->deadlock(); });

@@ -32,8 +32,9 @@ struct ascending_rows {
         return {(*this)[first], (*this)[first + number - 1]};
     }
 
+    [[nodiscard]] static bool are_few(const positions& rows) noexcept { return rows.runs().size() <= 4; }
     [[nodiscard]] static std::vector<ascending_rows> of(const positions& rows) {
-        const bool few = rows.runs().size() <= 4; // best cut where they end
+        const bool few = are_few(rows); // best cut where they end
         std::vector<ascending_rows> all;
         for (const run& r : rows.runs()) {
             if (all.empty() || few || r.first < all.back().runs.back().last()) all.emplace_back();
@@ -70,12 +71,26 @@ template <score S>
 template <score S>
 [[nodiscard]] double pairs_in_tiles(const S& s, lengths n, const positions& queries, const positions& keys,
                                     index_t tile = 128) {
+    if (queries.empty() || keys.empty()) return 0;
+    if (const coverage all = s.cover(n, queries.range(), keys.range()); all != coverage::partial)
+        return all == coverage::none ? 0 : static_cast<double>(queries.size()) * static_cast<double>(keys.size());
     double pairs = 0;
+    const auto add = [&](const detail::ascending_rows& q, const detail::ascending_rows& k) {
+        pairs += detail::pairs_in_tiles(s, n, q, 0, q.count, k, 0, k.count,
+                                        std::max(tile, std::min(q.count, k.count) / 128));
+    };
+    if (detail::ascending_rows::are_few(queries) && detail::ascending_rows::are_few(keys)) {
+        for (const run& q : queries.runs())
+            for (const run& k : keys.runs())
+                if (const coverage both = s.cover(n, q.range(), k.range()); both == coverage::full)
+                    pairs += static_cast<double>(q.count) * static_cast<double>(k.count);
+                else if (both == coverage::partial)
+                    add(detail::ascending_rows::of({q}).front(), detail::ascending_rows::of({k}).front());
+        return pairs;
+    }
     const std::vector<detail::ascending_rows> columns = detail::ascending_rows::of(keys);
     for (const detail::ascending_rows& q : detail::ascending_rows::of(queries))
-        for (const detail::ascending_rows& k : columns)
-            pairs += detail::pairs_in_tiles(s, n, q, 0, q.count, k, 0, k.count,
-                                            std::max(tile, std::min(q.count, k.count) / 128));
+        for (const detail::ascending_rows& k : columns) add(q, k);
     return pairs;
 }
 

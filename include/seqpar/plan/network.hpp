@@ -71,10 +71,11 @@ public:
     /// Counts exactly, once for each pattern: a pattern that was asked for before is looked up. Not thread-safe.
     /// O(messages + pairs of nodes that talk * cables between them + links()).
     /// @throws refusal if the pattern does not fit the run
-    [[nodiscard]] const timing& over(const pattern& p) const {
+    [[nodiscard]] timing over(const pattern& p) const { return split_over(p).whole(); }
+    [[nodiscard]] const split_timing& split_over(const pattern& p) const {
         if (const auto known = known_.find(p); known != known_.end()) return known->second;
         const std::vector<int> steps = steps_of(p, ranks());
-        const timing found = std::visit([&](const auto& c) { return count(p, steps, c); }, cables_);
+        const split_timing found = std::visit([&](const auto& c) { return count(p, steps, c); }, cables_);
         return known_.emplace(p, found).first->second;
     }
 
@@ -90,7 +91,7 @@ private:
 
     /// Messages of one node to another share their way but for the ports: cables are counted by pairs of nodes.
     template <class Cables>
-    [[nodiscard]] timing count(const pattern& p, const std::vector<int>& steps, const Cables& c) const {
+    [[nodiscard]] split_timing count(const pattern& p, const std::vector<int>& steps, const Cables& c) const {
         std::vector<int> load(links_);                              // messages on each link
         std::vector<int> to_node(static_cast<std::size_t>(nodes_)); // messages of one node to each other
         std::vector<int> talked_to;
@@ -127,16 +128,14 @@ private:
         const auto most = [&](std::size_t first, std::size_t last) {
             return first == last ? 0 : *std::max_element(load.data() + first, load.data() + last);
         };
-        timing found;
+        split_timing found;
         if (const int messages = most(0, first_port_); messages > 0)
-            found = {inside_.latency, messages / inside_.bandwidth, 1 / inside_.bandwidth};
-        if (longest > 0) {
-            found.latency = std::max(found.latency, between(longest));
-            found.seconds_per_byte =
-                std::max({found.seconds_per_byte, most(first_port_, first_cable_) / port_.bandwidth,
-                          most(first_cable_, links_) / cable_.bandwidth});
-            found.alone = std::max(found.alone, 1 / std::min(port_.bandwidth, cable_.bandwidth));
-        }
+            found.inside = {inside_.latency, messages / inside_.bandwidth, 1 / inside_.bandwidth};
+        if (longest > 0)
+            found.between = {between(longest),
+                             std::max(most(first_port_, first_cable_) / port_.bandwidth,
+                                      most(first_cable_, links_) / cable_.bandwidth),
+                             1 / std::min(port_.bandwidth, cable_.bandwidth)};
         return found;
     }
 
@@ -146,7 +145,7 @@ private:
     std::vector<std::size_t> port_of_; ///< of each rank, among all ports
     int nodes_ = 0;                    ///< that hold ranks of the run
     std::size_t first_port_ = 0, first_cable_ = 0, links_ = 0;
-    mutable std::map<pattern, timing> known_;
+    mutable std::map<pattern, split_timing> known_;
 };
 
 } // namespace seqpar::plan

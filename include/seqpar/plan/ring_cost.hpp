@@ -83,10 +83,11 @@ namespace detail {
         return of == pass::forward ? p.kernel(queries, at) : p.backward_kernel(queries, at);
     };
     cost c;
+    std::vector<step::message> messages; // of a step; of a pair of ranks, together
+    std::vector<step::work> computed;
     for (int step = 0; step < schedule.steps(); ++step) {
         std::size_t sent = 0, received = 0, here = 0, sums = 0, most_scratch = 0;
-        std::vector<step::message> messages; // of a pair of ranks, together
-        std::vector<step::work> computed;
+        messages.clear(), computed.clear();
         const auto send = [&](int to, std::size_t bytes) {
             c.messages += bytes > 0;
             sent += bytes;

@@ -73,7 +73,8 @@ public:
     [[nodiscard]] pass_time over(const plan::network& net) const {
         pass_time all;
         for (const moment& m : moments_) {
-            double latency = 0, bytes = 0, alone = 0;
+            // Messages of several patterns share what they have in common: one after the other, but for their latency.
+            double latency = 0, moving = 0, alone = 0;
             for (auto first = m.sent.begin(); first != m.sent.end();) {
                 const auto [group, stride, shift] = first->first;
                 plan::pattern p{group, stride, {}};
@@ -84,13 +85,14 @@ public:
                     p.shifts.push_back(std::get<2>(first->first));
                     most = std::max(most, first->second);
                 }
-                const plan::timing& t = net.over(p);
-                latency = std::max(latency, t.latency);
-                bytes += static_cast<double>(most) * t.seconds_per_byte;
-                alone += static_cast<double>(most) * t.alone;
+                const plan::split_timing& t = net.split_over(p);
+                const double bytes = static_cast<double>(most);
+                latency = std::max(latency, t.latency());
+                moving += t.seconds(bytes) - t.latency();
+                alone += t.seconds(bytes, true) - t.latency();
             }
-            all.compute += m.compute, all.exchange += latency + bytes, all.latency += latency;
-            all.whole += std::max(m.compute, latency + bytes);
+            all.compute += m.compute, all.exchange += latency + moving, all.latency += latency;
+            all.whole += std::max(m.compute, latency + moving);
             all.alone += std::max(m.compute, latency + alone);
         }
         return all;
@@ -117,7 +119,7 @@ private:
 [[nodiscard]] inline std::vector<int> sample_of_ranks(int ranks, index_t heads) {
     std::vector<int> all(static_cast<std::size_t>(ranks));
     std::iota(all.begin(), all.end(), 0);
-    if (ranks <= 16) return all;
+    if (ranks <= 64) return all; // under a window few of them may send from node to node
     all = {0, ranks - 2, ranks - 1};
     if (ranks <= 1024) all.insert(all.end(), {1, ranks / 4, ranks / 2});
     for (int degree = 3; degree < ranks && degree <= heads; ++degree)
@@ -134,7 +136,7 @@ private:
 
 /// Prices a strategy on a machine: the loops that give its exact messages and bytes, with the time that each step takes. At each
 /// step a rank waits for the slowest, messages share links as `net` counts, and what travels beside the kernel is hidden by
-/// it. Up to 16 ranks are all looked at, of more some that stand for them: few enough to miss the busiest rank of a grid whose
+/// it. Up to 64 ranks are all looked at, of more some that stand for them: few enough to miss the busiest rank of a grid whose
 /// contiguous shards a mask makes uneven. O(steps) for each of them, where a ring's causal
 /// contiguous shards take O(P^2).
 /// @pre net is that of m; where: the placement of each of its ranks

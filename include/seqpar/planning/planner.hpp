@@ -62,13 +62,16 @@ namespace detail {
     pass_time best = winner->cost.forward_time;
     best += winner->cost.backward_time;
     const double loss = t.whole - best.whole;
-    if (loss <= 0.001 * best.whole) return "as quick";
+    if (loss <= 0.005 * best.whole) return "as quick";
     std::string text;
     const auto say = [&](const std::string& what) { text += (text.empty() ? "" : "; ") + what; };
     if (t.compute - best.compute > 0.3 * loss) {
         const bool idle = work.shape.heads < ranks && e.scheme.strategy.name() == "ulysses";
         say(idle ? std::to_string(ranks - work.shape.heads) + " ranks have no head"
-                 : "its busiest rank computes " + per_cent(t.compute / best.compute - 1) + " longer");
+            : t.compute > 2 * best.compute
+                ? "its busiest rank computes " + std::to_string(std::lround(t.compute / best.compute)) +
+                      " times as long"
+                : "its busiest rank computes " + per_cent(t.compute / best.compute - 1) + " longer");
     }
     const double waits = t.whole - t.compute, waited = best.whole - best.compute;
     if (waits - waited > 0.3 * loss) {
@@ -84,10 +87,11 @@ namespace detail {
 
 } // namespace detail
 
-/// Prices all candidates for a workload on so many ranks of a machine, and ranks them.
+/// Prices all candidates for a workload on so many ranks of a machine, and ranks them; in training, with `both_savings`, the
+/// best of them with and without what forward can keep.
 /// O(candidates * ranks); some milliseconds for 256 ranks.
 [[nodiscard]] inline ranking rank_schemes(workload work, const plan::machine& m, const plan::network& net,
-                                          const std::vector<candidate>& all) {
+                                          const std::vector<candidate>& all, bool both_savings = true) {
     const int ranks = net.ranks();
     std::map<std::string, std::vector<placement>> placed; // by layout
     ranking result;
@@ -113,7 +117,7 @@ namespace detail {
     for (const candidate& c : all) add(c);
     sort();
     // Both ways to get at what has moved: of the best, where keeping it may make a difference.
-    if (work.train) {
+    if (work.train && both_savings) {
         const std::size_t best = std::min<std::size_t>(16, result.entries.size());
         for (std::size_t i = 0; i < best; ++i) {
             candidate other = result.entries[i].scheme;
@@ -155,8 +159,9 @@ struct crossover {
     double seconds = 0;
 };
 
-/// The winners for the workload with 2^10 to 2^24 tokens in the place of its own, among the first of each family of a ranking:
-/// an entry where the family changes. Queries and keys are scaled alike.
+/// The winners for the workload with 2^10 to 2^24 tokens, and no fewer than ranks, in the place of its own, among the first of
+/// each family of a ranking: an entry where the family changes. One that is slower by less than 1% does not lose.
+/// Queries and keys are scaled alike.
 [[nodiscard]] inline std::vector<crossover> crossovers(const workload& work, const plan::machine& m,
                                                        const ranking& of) {
     std::vector<candidate> best;
@@ -167,10 +172,14 @@ struct crossover {
     for (int log2 = 10; log2 <= 24; log2 += of.ranks > 1024 ? 2 : 1) {
         workload scaled = work;
         scaled.shape.queries = scaled.shape.keys = index_t{1} << log2;
-        const ranking found = rank_schemes(scaled, m, net, best);
+        if (scaled.shape.queries < of.ranks) continue;
+        const ranking found = rank_schemes(scaled, m, net, best, false);
         if (!found.winner().fits) break;
+        const auto still = std::find_if(found.entries.begin(), found.entries.end(), [&](const plan_entry& e) {
+            return e.fits && e.scheme.family() == last && e.cost.seconds() <= 1.01 * found.winner().cost.seconds();
+        });
+        if (still != found.entries.end()) continue;
         const candidate& c = found.winner().scheme;
-        if (c.family() == last) continue;
         last = c.family();
         all.push_back({scaled.shape.queries, c.strategy.name(), c.layout.name(), found.winner().cost.seconds()});
     }

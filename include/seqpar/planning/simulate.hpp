@@ -45,7 +45,9 @@ struct simulation {
 
 /// What a simulation tells of while it runs.
 struct simulation_options {
-    bool spans = false; ///< write down what each rank does when
+    bool spans = false; ///< write down what each rank does when, in simulation::spans
+    /// Instead: is told of it while the simulation runs, some spans of a rank at a time, in the order in which they ended.
+    std::function<void(int rank, std::span<const timeline::span>)> each = {};
     std::function<void(double done)> progress =
         {}; ///< the share of the kernel's work that is done; called now and then
 };
@@ -59,7 +61,15 @@ struct simulated_rank {
     std::function<void(double flops)> told;
     simgrid_communicator clock;
     std::shared_ptr<timeline> into; ///< or null
+    const std::function<void(int rank, std::span<const timeline::span>)>& each;
     double busy = 0;
+
+    /// Hands over what has been written down, if somebody takes it and it is worth while.
+    void hand_over(std::size_t worth = 1) const {
+        if (!into || !each || into->spans().size() < worth) return;
+        each(clock.rank(), into->spans());
+        into->reset();
+    }
 
     void spend(const kernel_work& w) {
         const plan::compute_rate& r = rate(on, type);
@@ -69,6 +79,7 @@ struct simulated_rank {
         busy += seconds;
         if (into)
             into->add({timeline::category::kernel, w.backward ? "backward" : "forward", begin, into->now(), {}, {}});
+        hand_over(64);
         told(w.flops());
     }
 };
@@ -189,11 +200,12 @@ template <class Strategy>
         if (options.progress) options.progress(total > 0 ? std::min(1.0, done / total) : 1);
     };
     simulated::run(m, ranks, [&](simgrid_communicator c) {
-        const auto into =
-            options.spans ? std::make_shared<timeline>([c] { return detail::time_at(c.now()); }) : nullptr;
+        const auto into = options.spans || options.each
+                              ? std::make_shared<timeline>([c] { return detail::time_at(c.now()); })
+                              : nullptr;
         const auto counts = std::make_shared<meter>();
         simulated_communicator talks(metered<simgrid_communicator>(c, counts), into);
-        detail::simulated_rank rank{m, work.type, told, c, into};
+        detail::simulated_rank rank{m, work.type, told, c, into, options.each};
         auto bound = strategy.on(talks);
         if (into) into->reset();
         switch (work.type) {
@@ -207,7 +219,8 @@ template <class Strategy>
             detail::simulate_rank<bfloat16>(bound, work, where, c, *counts, rank, all);
             break;
         }
-        if (into) all.result.spans[static_cast<std::size_t>(c.rank())] = into->spans();
+        rank.hand_over();
+        if (options.spans) all.result.spans[static_cast<std::size_t>(c.rank())] = into->spans();
     });
     return std::move(all.result);
 }

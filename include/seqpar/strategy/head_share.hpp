@@ -4,7 +4,9 @@
 #include <seqpar/core/placement.hpp>
 #include <seqpar/layout/layout.hpp>
 
+#include <algorithm>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace seqpar {
@@ -41,8 +43,11 @@ struct head_share {
     std::vector<placement> result;
     for (std::size_t first = 0; first < where.size(); first += static_cast<std::size_t>(members)) {
         const auto ranks = where.subspan(first, static_cast<std::size_t>(members));
-        result.push_back({{join_rows(ranks, &placement::queries).rows, share.queries},
-                          {join_rows(ranks, &placement::keys).rows, share.keys}});
+        positions queries = join_rows(ranks, &placement::queries).rows;
+        const bool alike =
+            std::all_of(ranks.begin(), ranks.end(), [](const placement& p) { return p.queries.rows == p.keys.rows; });
+        positions keys = alike ? queries : join_rows(ranks, &placement::keys).rows;
+        result.push_back({{std::move(queries), share.queries}, {std::move(keys), share.keys}});
     }
     return result;
 }

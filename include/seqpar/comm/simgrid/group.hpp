@@ -27,10 +27,14 @@ public:
     /// Posts one side of a message. If the other one is there, copies, and the time that it takes begins.
     void meet(half& mine, int from, int to) {
         mine.from = known(from), mine.to = known(to);
+        run_->prepare_place();
         queue& waiting = unmet_[key(from, to)];
         if (waiting.first == nullptr || waiting.first->sends() == mine.sends()) {
             (waiting.first == nullptr ? waiting.first : waiting.last->next) = &mine;
             waiting.last = &mine;
+            if (mine.from == mine.to) return;
+            mine.place = run_->take_place();
+            run_->post(mine); // lets others run
             return;
         }
         const std::shared_ptr<half> other = waiting.first->shared_from_this(); // its owner may give it up meanwhile
@@ -42,11 +46,14 @@ public:
             other->fault = mine.fault = size_mismatch(from, out.bytes, to, in.bytes) + in_operation();
         } else {
             copy_message(out, in);
-            mine.moving = run_->transfer(mine.from, mine.to, out.bytes); // lets others run
-            other->moving = mine.moving;
+            if (mine.from != mine.to) {
+                run_->count(mine.from, mine.to, out.bytes);
+                mine.place = other->place;
+                run_->post(mine); // lets others run
+            }
         }
         other->met = mine.met = true;
-        run_->wake(other->owner());
+        if (!other->fault.empty()) run_->wake(other->owner());
     }
 
     /// Takes back a half that has not met its other side.

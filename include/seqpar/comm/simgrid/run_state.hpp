@@ -42,6 +42,12 @@ private:
     const operation_scope* mine_ = operation_now;
 };
 
+/// Where the two sides of a message meet for SimGrid.
+struct meeting_place {
+    simgrid::s4u::Mailbox* mailbox = nullptr;
+    int posted = 0; ///< sides
+};
+
 /// One side of a message, until it meets the other one and has arrived.
 struct half : std::enable_shared_from_this<half> {
     outgoing out;         ///< of the sending side
@@ -49,8 +55,9 @@ struct half : std::enable_shared_from_this<half> {
     int from = 0, to = 0; ///< ranks of the run
     half* next = nullptr; ///< of the halves that wait for their other side, the one posted after it
     bool met = false;
-    simgrid::s4u::CommPtr moving; ///< null: it took no time
-    std::string fault;            ///< why it did not move, though it met the other one
+    std::shared_ptr<meeting_place> place; ///< null: it takes no time
+    simgrid::s4u::CommPtr moving;         ///< this side of what SimGrid moves
+    std::string fault;                    ///< why it did not move, though it met the other one
 
     [[nodiscard]] bool sends() const noexcept { return out.bytes != 0; }
     [[nodiscard]] int owner() const noexcept { return sends() ? from : to; }
@@ -76,13 +83,36 @@ public:
     [[nodiscard]] double last_end() const noexcept { return last_end_; }
     [[nodiscard]] const traffic& moved(bool inside) const noexcept { return inside ? inside_ : between_; }
 
-    /// Bytes begin to move. Null: they are there already.
-    [[nodiscard]] simgrid::s4u::CommPtr transfer(int from, int to, std::size_t bytes) {
-        if (from == to) return nullptr;
+    /// Sees to it that there is a place to meet at. Lets others run, if there is none yet.
+    void prepare_place() {
+        while (free_.empty()) {
+            const int number = mailboxes_++;
+            const kept_operation kept;
+            simgrid::s4u::Mailbox* const made = simgrid::s4u::Mailbox::by_name(concat("seqpar ", number));
+            free_.push_back(made);
+        }
+    }
+    /// One that is lent until both sides have been posted there. @pre prepare_place(), and nobody else ran since
+    [[nodiscard]] std::shared_ptr<meeting_place> take_place() {
+        const auto taken = std::make_shared<meeting_place>(meeting_place{free_.back(), 0});
+        free_.pop_back();
+        return taken;
+    }
+    void count(int from, int to, std::size_t bytes) {
         traffic& of = from / ranks_per_node_ == to / ranks_per_node_ ? inside_ : between_;
         ++of.messages, of.bytes += bytes;
+    }
+    /// Tells SimGrid of one side: bytes begin to move when it knows of both. Lets others run.
+    /// (Comm::sendto_async needs but one call; the engine keeps a list of all those that are under way, and goes through the
+    /// whole of it whenever one ends.)
+    void post(half& side) {
+        static char something;
+        static void* nowhere;
         const kept_operation kept;
-        return simgrid::s4u::Comm::sendto_async(host(from), host(to), bytes);
+        const std::shared_ptr<meeting_place> at = side.place;
+        side.moving =
+            side.sends() ? at->mailbox->put_async(&something, side.out.bytes) : at->mailbox->get_async<void>(&nowhere);
+        if (++at->posted == 2) free_.push_back(at->mailbox);
     }
 
     [[nodiscard]] bool failed() const noexcept { return cause_ != nullptr; }
@@ -90,9 +120,19 @@ public:
 
     void begin(int rank) { at(rank).actor = simgrid::s4u::Actor::self(); }
 
-    /// Sleeps until the half has met its other side, or never will: the run has failed, or the other rank has ended.
+    /// Sleeps until the half has met its other side and has arrived, or never will: the run has failed, or the other rank has
+    /// ended. What has met and is given up by its other side has arrived, too.
     void await(const half& h) {
-        while (!h.met && !failed() && !ended(h.peer())) suspend(h.owner(), &h);
+        if (!h.moving) {
+            while (!h.met && !failed() && !ended(h.peer())) suspend(h.owner(), &h);
+            return;
+        }
+        if (!h.met && (failed() || ended(h.peer()))) return;
+        const sleep asleep(*this, h.owner(), &h);
+        try {
+            h.moving->wait();
+        } catch (const simgrid::Exception&) { // canceled
+        }
     }
     /// Sleeps until ready(), which is said with wake(), or the run has failed.
     template <class Ready>
@@ -100,7 +140,19 @@ public:
         while (!ready() && !failed()) suspend(rank, nullptr);
     }
     void wake(int rank) {
-        if (at(rank).waits) at(rank).actor->resume();
+        rank_state& other = at(rank);
+        if (!other.waits) return;
+        if (other.what == nullptr || !other.what->moving) {
+            other.actor->resume();
+            return;
+        }
+        // What waits for its other side hears of no cancel(): it gets one.
+        const kept_operation kept;
+        half side;
+        if (!other.what->sends()) side.out.bytes = 1;
+        side.place = other.what->place;
+        post(side);
+        side.moving->cancel();
     }
 
     /// In a handler: keeps the exception. The caller wakes all once it has left the handler: others run then.
@@ -112,8 +164,12 @@ public:
         at(rank).ended = true;
         last_end_ = now();
     }
-    void wake_all() {
-        for (int r = 0; r < size(); ++r) wake(r);
+    /// All whose wait is over once this rank has ended.
+    void wake_after(int rank) {
+        for (int r = 0; r < size(); ++r)
+            if (const half* const what = at(r).what;
+                at(r).waits && (what == nullptr || (!what->met && (failed() || what->peer() == rank))))
+                wake(r);
     }
 
     /// Every rank waits for another: says so, as what the run throws.
@@ -167,16 +223,30 @@ private:
     [[nodiscard]] rank_state& at(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
     [[nodiscard]] const rank_state& at(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
 
+    /// While it lives, a rank waits.
+    class sleep {
+    public:
+        sleep(run_state& run, int rank, const half* what) : me_(run.at(rank)) {
+            me_.waits = true, me_.what = what, me_.doing = operation_now;
+        }
+        sleep(const sleep&) = delete;
+        sleep& operator=(const sleep&) = delete;
+        ~sleep() { me_.waits = false; }
+
+    private:
+        const kept_operation kept_;
+        rank_state& me_;
+    };
+
     void suspend(int rank, const half* what) {
-        const kept_operation kept;
-        rank_state& me = at(rank);
-        me.waits = true, me.what = what, me.doing = operation_now;
+        const sleep asleep(*this, rank, what);
         simgrid::s4u::this_actor::suspend();
-        me.waits = false;
     }
 
     std::vector<simgrid::s4u::Host*> hosts_;
     std::vector<rank_state> ranks_;
+    std::vector<simgrid::s4u::Mailbox*> free_;
+    int mailboxes_ = 0;
     int ranks_per_node_;
     double zero_, last_end_ = 0;
     traffic inside_, between_;

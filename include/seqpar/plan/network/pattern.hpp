@@ -2,6 +2,7 @@
 
 #include <seqpar/core/error.hpp>
 
+#include <algorithm>
 #include <compare>
 #include <vector>
 
@@ -25,6 +26,24 @@ struct timing {
     double alone = 0;            ///< seconds per byte of the slowest message if it were the only one
 
     friend bool operator==(const timing&, const timing&) = default;
+};
+
+/// The same of the messages within nodes and of those between nodes, each by themselves: the last message is there after the
+/// longer of the two.
+struct split_timing {
+    timing inside, between;
+
+    [[nodiscard]] double latency() const noexcept { return std::max(inside.latency, between.latency); }
+    /// Until messages of b bytes are there; `alone`: if each were the only one.
+    [[nodiscard]] double seconds(double bytes, bool alone = false) const noexcept {
+        const auto of = [&](const timing& t) { return t.latency + bytes * (alone ? t.alone : t.seconds_per_byte); };
+        return std::max(of(inside), of(between));
+    }
+    /// Of all messages together.
+    [[nodiscard]] timing whole() const noexcept {
+        return {latency(), std::max(inside.seconds_per_byte, between.seconds_per_byte),
+                std::max(inside.alone, between.alone)};
+    }
 };
 
 /// The shifts of a pattern that are messages, from 1 to group - 1.
