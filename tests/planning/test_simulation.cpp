@@ -13,8 +13,11 @@
 #include <seqpar/planning/simulate.hpp>
 #include <seqpar/score/causal.hpp>
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <map>
 #include <numeric>
 #include <string>
@@ -265,4 +268,19 @@ TEST_CASE("simulations that cannot be are refused") {
     simulated::run(node_of(4), 1, [&](simgrid_communicator) { inner = why(4, ring{}); });
     CHECK(inner.find("allowed is one at a time") != std::string::npos);
     CHECK(why(4, ring{}).empty()); // and after all that one can be run
+}
+
+// It takes some 12 s of one core that has nothing else to do, and 58 MiB.
+TEST_CASE("a ring of 1,024 ranks over a million rows is simulated within a GiB", "[slow]") {
+    workload work;
+    work.shape = {1, 1 << 20, 1 << 20, 32, 8, 128, 128};
+    work.score = causal{};
+    const std::clock_t begin = std::clock();
+    const simulation run = simulate(fat_tree_of_nodes(), 1024, work, ring{}, zigzag{});
+    CHECK(run.forward.inside.messages + run.forward.between.messages == std::size_t{1024} * 1023);
+    CHECK(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC <
+          120); // 30 s, and what a busy machine makes of them
+    rusage used{};
+    REQUIRE(getrusage(RUSAGE_SELF, &used) == 0);
+    CHECK(used.ru_maxrss < 1 << 20); // KiB, of all cases that ran before, too
 }
