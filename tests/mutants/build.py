@@ -163,7 +163,7 @@ class Tree:
     def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
         program = self.where / "built" / name
         libraries = ["-lfmt"] if name == "seqpar" else []
-        if any("simgrid/s4u.hpp" in made.with_suffix(".d").read_text() for made in objects):
+        if any("seqpar/comm/simgrid/" in made.with_suffix(".d").read_text() for made in objects):
             libraries.append("-lsimgrid")
         self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
         return program
