@@ -145,7 +145,7 @@ def degrees(found, path: pathlib.Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
         axis.minorticks_off()
-        axis.set_ylim(0, None)
+        axis.set_ylim(0, 1.1 * max(d.seconds for d in mine))
         axis.set_title(f"{machine}, {short(tokens)}", loc="left", fontsize=10)
         axis.set_xlabel("degree of ulysses over ring")
     axes[0][0].set_ylabel("seconds, forward and backward")
