@@ -157,8 +157,8 @@ TEST_CASE("plan refuses what cannot be, with the nearest that can") {
 
 TEST_CASE("plan refuses what fits into no memory, and names the number of ranks of which it does") {
     const std::string rest = " --tokens 32M --heads 32 --machine h100 --causal --train";
-    must_refuse(rest + " --ranks 16", {"nothing fits: on 16 ranks of machine 'h100'", "a rank has 70 GiB",
-                                       "on which something fits is 128"});
+    must_refuse(rest + " --ranks 16",
+                {"nothing fits: on 16 ranks of machine 'h100'", "a rank has 70 GiB", "on which something fits is 128"});
     const directory d;
     must_refuse(rest + " --ranks 64", {"nothing fits: on 64 ranks", "on which something fits is 128"});
     CHECK(planned(d, rest + " --ranks 128")["schemes"][0]["fits"] == true);
