@@ -92,8 +92,20 @@ private:
     /// Messages of one node to another share their way but for the ports: cables are counted by pairs of nodes.
     template <class Cables>
     [[nodiscard]] split_timing count(const pattern& p, const std::vector<int>& steps, const Cables& c) const {
-        std::vector<int> load(links_);                              // messages on each link
-        std::vector<int> to_node(static_cast<std::size_t>(nodes_)); // messages of one node to each other
+        /// Of a link between nodes: its messages' shares, each one over its latency.
+        struct share {
+            double sum = 0, longest = 0;
+            void add(double latency, int messages) noexcept {
+                sum += messages / latency;
+                longest = std::max(longest, latency);
+            }
+        };
+        struct talk {
+            int messages = 0, cables = 0;
+        };
+        std::vector<int> load(links_); // messages on each link
+        std::vector<share> shares(links_ - first_port_);
+        std::vector<talk> to_node(static_cast<std::size_t>(nodes_)); // of one node to each other
         std::vector<int> talked_to;
         int longest = 0; // cables
         const int block = p.group * p.stride;
@@ -109,19 +121,24 @@ private:
                     ++load[received_inside(to)];
                     continue;
                 }
-                ++load[port_out(from)];
-                ++load[port_in(to)];
-                if (to_node[static_cast<std::size_t>(target)]++ == 0) talked_to.push_back(target);
+                talk& there = to_node[static_cast<std::size_t>(target)];
+                if (there.messages++ == 0) {
+                    talked_to.push_back(target);
+                    c.route(source, target, [&](std::size_t) { ++there.cables; });
+                }
+                for (const std::size_t port : {port_out(from), port_in(to)}) {
+                    ++load[port];
+                    shares[port - first_port_].add(between(there.cables), 1);
+                }
             }
             if (from + 1 < ranks() && node(from + 1) == source) continue;
             for (const int target : talked_to) {
-                const int messages = std::exchange(to_node[static_cast<std::size_t>(target)], 0);
-                int length = 0;
+                const talk with = std::exchange(to_node[static_cast<std::size_t>(target)], {});
                 c.route(source, target, [&](std::size_t l) {
-                    load[first_cable_ + l] += messages;
-                    ++length;
+                    load[first_cable_ + l] += with.messages;
+                    shares[first_cable_ - first_port_ + l].add(between(with.cables), with.messages);
                 });
-                longest = std::max(longest, length);
+                longest = std::max(longest, with.cables);
             }
             talked_to.clear();
         }
@@ -131,11 +148,20 @@ private:
         split_timing found;
         if (const int messages = most(0, first_port_); messages > 0)
             found.inside = {inside_.latency, messages / inside_.bandwidth, 1 / inside_.bandwidth};
-        if (longest > 0)
-            found.between = {between(longest),
-                             std::max(most(first_port_, first_cable_) / port_.bandwidth,
-                                      most(first_cable_, links_) / cable_.bandwidth),
-                             1 / std::min(port_.bandwidth, cable_.bandwidth)};
+        if (longest == 0) return found;
+        found.between = {
+            between(longest),
+            std::max(most(first_port_, first_cable_) / port_.bandwidth, most(first_cable_, links_) / cable_.bandwidth),
+            1 / std::min(port_.bandwidth, cable_.bandwidth)};
+        found.unaligned = found.between.seconds_per_byte;
+        if (found.between.latency == 0) return found; // all share alike
+        for (std::size_t l = first_port_; l < links_; ++l) {
+            const share& on = shares[l - first_port_];
+            // What the others, by their narrowest links, leave of it, is the longest's too.
+            const double left = bandwidth(l) - (load[l] - 1) / found.between.alone;
+            const double of_longest = std::max(left, bandwidth(l) / (on.longest * on.sum));
+            if (load[l] > 1) found.unaligned = std::max(found.unaligned, 1 / of_longest);
+        }
         return found;
     }
 

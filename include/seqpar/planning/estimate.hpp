@@ -72,7 +72,10 @@ public:
 
     [[nodiscard]] pass_time over(const plan::network& net) const {
         pass_time all;
+        const moment* before = nullptr;
         for (const moment& m : moments_) {
+            const bool repeated = before && std::ranges::equal(before->sent, m.sent);
+            before = &m;
             // Messages of several patterns share what they have in common: one after the other, but for their latency.
             double latency = 0, moving = 0, alone = 0;
             for (auto first = m.sent.begin(); first != m.sent.end();) {
@@ -88,8 +91,8 @@ public:
                 const plan::split_timing& t = net.split_over(p);
                 const double bytes = static_cast<double>(most);
                 latency = std::max(latency, t.latency());
-                moving += t.seconds(bytes) - t.latency();
-                alone += t.seconds(bytes, true) - t.latency();
+                moving += (repeated ? t.seconds_repeated(bytes) : t.seconds(bytes)) - t.latency();
+                alone += t.seconds_alone(bytes) - t.latency();
             }
             all.compute += m.compute, all.exchange += latency + moving, all.latency += latency;
             all.whole += std::max(m.compute, latency + moving);

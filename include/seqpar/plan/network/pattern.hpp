@@ -32,17 +32,33 @@ struct timing {
 /// longer of the two.
 struct split_timing {
     timing inside, between;
+    double unaligned =
+        0; ///< seconds per byte between nodes while each message always meets all that it shares a link with
 
     [[nodiscard]] double latency() const noexcept { return std::max(inside.latency, between.latency); }
-    /// Until messages of b bytes are there; `alone`: if each were the only one.
-    [[nodiscard]] double seconds(double bytes, bool alone = false) const noexcept {
-        const auto of = [&](const timing& t) { return t.latency + bytes * (alone ? t.alone : t.seconds_per_byte); };
-        return std::max(of(inside), of(between));
+    /// Until messages of b bytes are there that start together.
+    [[nodiscard]] double seconds(double bytes) const noexcept {
+        return later(bytes, inside.seconds_per_byte, between.seconds_per_byte);
+    }
+    /// The same if each were the only one.
+    [[nodiscard]] double seconds_alone(double bytes) const noexcept {
+        return later(bytes, inside.alone, between.alone);
+    }
+    /// The same of one of many such rounds. Their messages do not start together for long: short ways are done sooner, and the
+    /// next round's are there before those of the long ways have gone. A link is then shared as transport protocols share it,
+    /// in inverse proportion to the latencies of the ways: the longest waits longer than if all of them ended with it.
+    [[nodiscard]] double seconds_repeated(double bytes) const noexcept {
+        return later(bytes, inside.seconds_per_byte, unaligned);
     }
     /// Of all messages together.
     [[nodiscard]] timing whole() const noexcept {
         return {latency(), std::max(inside.seconds_per_byte, between.seconds_per_byte),
                 std::max(inside.alone, between.alone)};
+    }
+
+private:
+    [[nodiscard]] double later(double bytes, double within, double out) const noexcept {
+        return std::max(inside.latency + bytes * within, between.latency + bytes * out);
     }
 };
 
