@@ -32,14 +32,14 @@ template <communicator C>
     });
 }
 
-/// A byte there and back between ranks 0 and 1, 2 and 3, ...; the last of an odd number of ranks waits for the others. A rank
+/// A byte there and back between ranks 0 and 1, 2 and 3, ...; the last of an odd number of ranks has nothing to do. A rank
 /// alone talks to itself.
 template <communicator C>
 [[nodiscard]] measurement measure_latency(C& comm) {
     constexpr int round_trips = 20;
     const int rank = comm.rank(), partner = comm.size() == 1 ? 0 : rank ^ 1;
     std::byte out{1}, in{0};
-    measurement all = repeats_of(comm, 2 * round_trips, [&] {
+    return repeats_of(comm, 2 * round_trips, [&] {
         if (partner >= comm.size()) return;
         for (int n = 0; n < round_trips; ++n) {
             if (partner == rank) {
@@ -54,11 +54,6 @@ template <communicator C>
             }
         }
     });
-    if (comm.size() % 2 == 1 && comm.size() > 1) { // the mean is over one rank that did nothing
-        const double busy = static_cast<double>(comm.size()) / (comm.size() - 1);
-        for (double& seconds : all.seconds) seconds *= busy;
-    }
-    return all;
 }
 
 /// Blocks from each rank to the next, on all ranks at once; 16 MiB of them a repeat.

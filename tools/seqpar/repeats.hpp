@@ -5,15 +5,16 @@
 #include <seqpar/comm/collectives.hpp>
 #include <seqpar/comm/communicator.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <vector>
 
 namespace seqpar::tool {
 
-/// Repeats of work(), which does `pieces` equal pieces of work and is called on all ranks at once: the mean over the ranks. As
-/// many as a quarter of a second is enough for, waits between them included, 5 at least and 25 at most. The first call is no
-/// repeat. The same on every rank. Collective.
+/// Repeats of work(), which does `pieces` equal pieces of work and is called on all ranks at once: the time of the slowest
+/// rank, for which a pass waits at each step. As many as a quarter of a second is enough for, waits between them included, 5 at least
+/// and 25 at most. The first call is no repeat. The same on every rank. Collective.
 template <communicator C, class Work>
 [[nodiscard]] measurement repeats_of(C& comm, int pieces, const Work& work) {
     using clock = std::chrono::steady_clock;
@@ -35,9 +36,9 @@ template <communicator C, class Work>
         const lap mine{seconds(end - start).count(), seconds(end - begin).count()};
         collective::all_gather_doubling(comm, outgoing{reinterpret_cast<const std::byte*>(&mine), sizeof mine},
                                         reinterpret_cast<std::byte*>(laps.data()));
-        double sum = 0;
-        for (const lap& of_rank : laps) sum += of_rank.work;
-        all.seconds.push_back(sum / static_cast<double>(ranks) / pieces);
+        const auto slowest =
+            std::max_element(laps.begin(), laps.end(), [](const lap& a, const lap& b) { return a.work < b.work; });
+        all.seconds.push_back(slowest->work / pieces);
     }
     return all;
 }
