@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import pathlib
+import statistics
 import sys
 
 from program import Program, Refused, Work, own_cores
@@ -134,12 +136,23 @@ class Here:
     communicator: str
     strategy: str
     train: bool
-    measured: float
-    simulated: float
+    rounds: list[tuple[float, float]]  # measured, simulated
+
+    @property
+    def measured(self) -> float:
+        return statistics.median(measured for measured, _ in self.rounds)
+
+    @property
+    def simulated(self) -> float:
+        return statistics.median(simulated for _, simulated in self.rounds)
+
+    @property
+    def ratios(self) -> list[float]:
+        return sorted(simulated / measured for measured, simulated in self.rounds)
 
     @property
     def ratio(self) -> float:
-        return self.simulated / self.measured
+        return statistics.median(self.ratios)
 
 
 def here(program: Program, quick: bool) -> list[Here]:
@@ -157,25 +170,35 @@ def here(program: Program, quick: bool) -> list[Here]:
         if mpi_ranks and program.mpi is None:
             continue
         say(f"this machine, {ranks} ranks, {communicator}")
-        machine = str(program.scratch / f"this-{communicator}.json")
-        measured: dict[tuple[str, bool], float] = {}
-        predicted: dict[tuple[str, bool], list[float]] = {}
-        for _ in range(1 if quick else 3):  # a machine that others use is measured when it is quickest
-            program.run("calibrate", "-o", machine, *([] if mpi_ranks else ["--ranks", str(ranks)]), mpi_ranks=mpi_ranks)
-            for train in (False, True):
-                table = program.scratch / "table.json"
-                program.run("compare", *paths[:3], *(["--dout", paths[3]] if train else []), "--causal", "--layout", "zigzag",
-                            *([] if mpi_ranks else ["--ranks", str(ranks)]), "--threads-per-rank", "1", "--strategy",
-                            ",".join(names), "--json", str(table), mpi_ranks=mpi_ranks)
-                for row in json.loads(table.read_text())["rows"]:
-                    if row["strategy"] == "serial":
-                        continue
-                    key = row["strategy"], train
-                    seconds = row["seconds"] + (row["backward"]["seconds"] if train else 0)
-                    measured[key] = min(measured.get(key, seconds), seconds)
-                work = Work(rows, heads, kv_heads, dim, train=train, storage="float")
-                for row in program.simulate(machine, ranks, work, names, "zigzag"):
-                    predicted.setdefault((row["strategy"], train), []).append(row["seconds"])
-        for (strategy, train), seconds in measured.items():
-            found.append(Here(communicator, strategy, train, seconds, min(predicted[strategy, train])))
+        runs: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+        # A machine that others use is quicker now and slower then, by half and more: each measurement is held to calibrations
+        # just before and after it, and what counts is the median over rounds.
+        before = calibrated(program, ranks, mpi_ranks)
+        for train in (False, True) * (1 if quick else 9):
+            table = program.scratch / "table.json"
+            program.run("compare", *paths[:3], *(["--dout", paths[3]] if train else []), "--causal", "--layout", "zigzag",
+                        *([] if mpi_ranks else ["--ranks", str(ranks)]), "--threads-per-rank", "1", "--strategy",
+                        ",".join(names), "--json", str(table), mpi_ranks=mpi_ranks)
+            after = calibrated(program, ranks, mpi_ranks)
+            work = Work(rows, heads, kv_heads, dim, train=train, storage="float")
+            simulated = [{row["strategy"]: row["seconds"] for row in program.simulate(str(machine), ranks, work, names, "zigzag")}
+                         for machine in (before, after)]
+            for row in json.loads(table.read_text())["rows"]:
+                if row["strategy"] == "serial":
+                    continue
+                seconds = row["seconds"] + (row["backward"]["seconds"] if train else 0)
+                mean = statistics.mean(of[row["strategy"]] for of in simulated)
+                runs.setdefault((row["strategy"], train), []).append((seconds, mean))
+            before = after
+        found += [Here(communicator, strategy, train, of) for (strategy, train), of in runs.items()]
     return found
+
+
+def calibrated(program: Program, ranks: int, mpi_ranks: int) -> pathlib.Path:
+    """A new description of this machine."""
+    path = program.scratch / f"this-{next(numbers)}.json"
+    program.run("calibrate", "-o", str(path), *([] if mpi_ranks else ["--ranks", str(ranks)]), mpi_ranks=mpi_ranks)
+    return path
+
+
+numbers = itertools.count()

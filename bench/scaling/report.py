@@ -69,9 +69,9 @@ def furthest(agreement) -> str:
 
 
 def here_table(here) -> str:
-    return table(("strategy", "ranks are", "pass", "measured", "simulated", "ratio"),
+    return table(("strategy", "ranks are", "pass", "measured", "simulated", "ratio", "of the rounds"),
                  [(f"`{h.strategy}`", h.communicator, "forward and backward" if h.train else "forward", f"{1e3 * h.measured:.0f} ms",
-                   f"{1e3 * h.simulated:.0f} ms", f"{h.ratio:.2f}") for h in here])
+                   f"{1e3 * h.simulated:.0f} ms", f"{h.ratio:.2f}", f"{h.ratios[0]:.2f} to {h.ratios[-1]:.2f}") for h in here])
 
 
 def headline_table(found) -> str:
