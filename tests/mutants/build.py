@@ -118,8 +118,12 @@ class Tree:
         for path in paths:
             shutil.copyfile(self.root / path, self.where / path)
 
-    def sources_of(self, test: str) -> list[str]:
-        return ["tests/support/catch_main.cpp", mutants.source_of(test)]
+    def sources_of(self, test: str) -> list[str]:  # as tests/CMakeLists.txt has it
+        own = mutants.source_of(test)
+        sources = ["tests/support/catch_main.cpp", own]
+        if re.search(r'#include "[./]*tools/seqpar/', (self.where / own).read_text()):
+            sources += [path for path in self.program_sources() if not re.search(r"/(main|\w*_threads|\w*_simgrid)\.cpp$", path)]
+        return sources
 
     def program_sources(self) -> list[str]:  # as tools/CMakeLists.txt has it
         self._write_machines()
@@ -162,7 +166,7 @@ class Tree:
 
     def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
         program = self.where / "built" / name
-        libraries = ["-lfmt"] if name == "seqpar" else []
+        libraries = ["-lfmt"] if any(PROGRAM.replace("/", "-") in made.name for made in objects) else []
         if any("seqpar/comm/simgrid/" in made.with_suffix(".d").read_text() for made in objects):
             libraries.append("-lsimgrid")
         self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
