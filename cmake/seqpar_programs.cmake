@@ -23,6 +23,14 @@ if(SEQPAR_FUZZ)
     target_compile_options(seqpar_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# The kernel flash, for all instruction sets and types: compiled once, and not with each program. The projects in tests/consumers
+# compile it as a user does who knows nothing of this.
+file(WRITE "${PROJECT_BINARY_DIR}/flash.cpp.new" "#include <seqpar/kernel/flash/compiled.hpp>\n")
+file(COPY_FILE "${PROJECT_BINARY_DIR}/flash.cpp.new" "${PROJECT_BINARY_DIR}/flash.cpp" ONLY_IF_DIFFERENT)
+add_library(seqpar_flash STATIC "${PROJECT_BINARY_DIR}/flash.cpp")
+target_link_libraries(seqpar_flash PUBLIC seqpar::seqpar PRIVATE seqpar_warnings seqpar_sanitizers)
+target_compile_definitions(seqpar_flash INTERFACE SEQPAR_FLASH_ELSEWHERE)
+
 # What a test runs under. OpenMPI refuses root and more ranks than cores unless told; a single host needs no network.
 set(seqpar_mpi_environment
     OMPI_ALLOW_RUN_AS_ROOT=1
@@ -85,7 +93,7 @@ function(seqpar_program target)
         endif()
     endforeach()
     add_executable(${target} ${arg_SOURCES})
-    target_link_libraries(${target} PRIVATE seqpar::seqpar ${arg_LIBRARIES} seqpar_warnings seqpar_sanitizers)
+    target_link_libraries(${target} PRIVATE seqpar_flash ${arg_LIBRARIES} seqpar_warnings seqpar_sanitizers)
     foreach(need IN LISTS arg_NEEDS)
         target_link_libraries(${target} PRIVATE seqpar::${need})
     endforeach()
