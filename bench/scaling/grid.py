@@ -170,16 +170,17 @@ def here(program: Program, quick: bool) -> list[Here]:
         if mpi_ranks and program.mpi is None:
             continue
         say(f"this machine, {ranks} ranks, {communicator}")
+        on = [] if mpi_ranks else ["--ranks", str(ranks)]
         runs: dict[tuple[str, bool], list[tuple[float, float]]] = {}
         # A machine that others use is quicker now and slower then, by half and more: each measurement is held to calibrations
         # just before and after it, and what counts is the median over rounds.
-        before = calibrated(program, ranks, mpi_ranks)
-        for train in (False, True) * (1 if quick else 9):
+        before = calibrated(program, on, mpi_ranks, 0)
+        for number, train in enumerate((False, True) * (1 if quick else 9), 1):
             table = program.scratch / "table.json"
             program.run("compare", *paths[:3], *(["--dout", paths[3]] if train else []), "--causal", "--layout", "zigzag",
-                        *([] if mpi_ranks else ["--ranks", str(ranks)]), "--threads-per-rank", "1", "--strategy",
-                        ",".join(names), "--json", str(table), mpi_ranks=mpi_ranks)
-            after = calibrated(program, ranks, mpi_ranks)
+                        *on, "--threads-per-rank", "1", "--strategy", ",".join(names), "--json", str(table),
+                        mpi_ranks=mpi_ranks)
+            after = calibrated(program, on, mpi_ranks, number)
             work = Work(rows, heads, kv_heads, dim, train=train, storage="float")
             simulated = [{row["strategy"]: row["seconds"] for row in program.simulate(str(machine), ranks, work, names, "zigzag")}
                          for machine in (before, after)]
@@ -194,11 +195,8 @@ def here(program: Program, quick: bool) -> list[Here]:
     return found
 
 
-def calibrated(program: Program, ranks: int, mpi_ranks: int) -> pathlib.Path:
-    """A new description of this machine."""
-    path = program.scratch / f"this-{next(numbers)}.json"
-    program.run("calibrate", "-o", str(path), *([] if mpi_ranks else ["--ranks", str(ranks)]), mpi_ranks=mpi_ranks)
+def calibrated(program: Program, on: list[str], mpi_ranks: int, number: int) -> pathlib.Path:
+    """A new description of this machine. Two that are in use at once need different numbers."""
+    path = program.scratch / f"this-{number}.json"
+    program.run("calibrate", "-o", str(path), *on, mpi_ranks=mpi_ranks)
     return path
-
-
-numbers = itertools.count()

@@ -82,8 +82,6 @@ taken counted(const network& net, const plan::pattern& p) {
     double unaligned = 0;
     for (std::size_t l = 0; l < load.size(); ++l) {
         found.seconds_per_byte = std::max(found.seconds_per_byte, load[l] / net.bandwidth(l));
-    }
-    for (std::size_t l = 0; l < load.size(); ++l) {
         double shares = 0; // of the link, while all are on it
         for (const double of : latencies[l]) shares += 1 / of;
         for (const double of : latencies[l]) {
@@ -300,7 +298,11 @@ TEST_CASE("rounds that repeat share a link by the latencies of the ways") {
     CHECK(met.unaligned == Approx(310 * (1 / 310. + 1 / 110.) / cable));
     CHECK(met.seconds(100) == 310 + 100 * 2 / cable);
     CHECK(met.seconds_alone(100) == 310 + 100 / cable);
-    CHECK(met.seconds_repeated(100) == 310 + 100 * met.unaligned);
+    // 10 bytes move in 1 of the 311 seconds of a round, 6,200 in 620 of 930
+    CHECK(met.seconds_repeated(10) ==
+          Approx(310 + 10 * (met.between.seconds_per_byte * 310 / 311 + met.unaligned / 311)));
+    CHECK(met.seconds_repeated(6200) == Approx(310 + 6200 * (met.between.seconds_per_byte + 2 * met.unaligned) / 3));
+    CHECK(met.seconds_repeated(1e9) == Approx(310 + 1e9 * met.unaligned));
     // without latency all share alike
     auto quick = machine(network_shape::torus, {8});
     quick.port.latency = quick.cable.latency = 0;

@@ -13,8 +13,8 @@
 namespace seqpar::tool {
 
 /// Repeats of work(), which does `pieces` equal pieces of work and is called on all ranks at once: the time of the slowest
-/// rank, for which a pass waits at each step. As many as a quarter of a second is enough for, waits between them included, 5 at least
-/// and 25 at most. The first call is no repeat. The same on every rank. Collective.
+/// rank, for which a pass waits at each step. As many as a quarter of a second is enough for, waits between them included, 5 at
+/// least and 25 at most. The first call is no repeat. The same on every rank. Collective.
 template <communicator C, class Work>
 [[nodiscard]] measurement repeats_of(C& comm, int pieces, const Work& work) {
     using clock = std::chrono::steady_clock;

@@ -104,7 +104,7 @@ private:
             int messages = 0, cables = 0;
         };
         std::vector<int> load(links_); // messages on each link
-        std::vector<share> shares(links_ - first_port_);
+        std::vector<share> shares(links_);
         std::vector<talk> to_node(static_cast<std::size_t>(nodes_)); // of one node to each other
         std::vector<int> talked_to;
         int longest = 0; // cables
@@ -128,7 +128,7 @@ private:
                 }
                 for (const std::size_t port : {port_out(from), port_in(to)}) {
                     ++load[port];
-                    shares[port - first_port_].add(between(there.cables), 1);
+                    shares[port].add(between(there.cables), 1);
                 }
             }
             if (from + 1 < ranks() && node(from + 1) == source) continue;
@@ -136,7 +136,7 @@ private:
                 const talk with = std::exchange(to_node[static_cast<std::size_t>(target)], {});
                 c.route(source, target, [&](std::size_t l) {
                     load[first_cable_ + l] += with.messages;
-                    shares[first_cable_ - first_port_ + l].add(between(with.cables), with.messages);
+                    shares[first_cable_ + l].add(between(with.cables), with.messages);
                 });
                 longest = std::max(longest, with.cables);
             }
@@ -156,11 +156,11 @@ private:
         found.unaligned = found.between.seconds_per_byte;
         if (found.between.latency == 0) return found; // all share alike
         for (std::size_t l = first_port_; l < links_; ++l) {
-            const share& on = shares[l - first_port_];
+            if (load[l] < 2) continue;
             // What the others, by their narrowest links, leave of it, is the longest's too.
             const double left = bandwidth(l) - (load[l] - 1) / found.between.alone;
-            const double of_longest = std::max(left, bandwidth(l) / (on.longest * on.sum));
-            if (load[l] > 1) found.unaligned = std::max(found.unaligned, 1 / of_longest);
+            const double of_longest = std::max(left, bandwidth(l) / (shares[l].longest * shares[l].sum));
+            found.unaligned = std::max(found.unaligned, 1 / of_longest);
         }
         return found;
     }

@@ -74,7 +74,7 @@ public:
         pass_time all;
         const moment* before = nullptr;
         for (const moment& m : moments_) {
-            const bool repeated = before && std::ranges::equal(before->sent, m.sent);
+            const bool repeated = before && before->sent == m.sent;
             before = &m;
             // Messages of several patterns share what they have in common: one after the other, but for their latency.
             double latency = 0, moving = 0, alone = 0;

@@ -3,6 +3,7 @@
 #include <seqpar/core/error.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <compare>
 #include <vector>
 
@@ -32,8 +33,8 @@ struct timing {
 /// longer of the two.
 struct split_timing {
     timing inside, between;
-    double unaligned =
-        0; ///< seconds per byte between nodes while each message always meets all that it shares a link with
+    /// Seconds per byte between nodes while each message always meets all that it shares a link with.
+    double unaligned = 0;
 
     [[nodiscard]] double latency() const noexcept { return std::max(inside.latency, between.latency); }
     /// Until messages of b bytes are there that start together.
@@ -46,9 +47,12 @@ struct split_timing {
     }
     /// The same of one of many such rounds. Their messages do not start together for long: short ways are done sooner, and the
     /// next round's are there before those of the long ways have gone. A link is then shared as transport protocols share it,
-    /// in inverse proportion to the latencies of the ways: the longest waits longer than if all of them ended with it.
+    /// in inverse proportion to the latencies of the ways: the longest waits longer than if all of them ended with it. It meets
+    /// others so in the share of the round in which bytes move.
     [[nodiscard]] double seconds_repeated(double bytes) const noexcept {
-        return later(bytes, inside.seconds_per_byte, unaligned);
+        const double moving = bytes * between.seconds_per_byte, round = between.latency + moving;
+        const double meeting = round > 0 ? moving / round : 0;
+        return later(bytes, inside.seconds_per_byte, std::lerp(between.seconds_per_byte, unaligned, meeting));
     }
     /// Of all messages together.
     [[nodiscard]] timing whole() const noexcept {
