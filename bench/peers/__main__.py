@@ -18,6 +18,7 @@ import line_process
 import measure
 import report
 import rows
+from calm import Calm
 
 HERE = pathlib.Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs"
@@ -39,7 +40,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench --peers", description=__doc__)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--rows", default="", metavar="REGEX", help="only rows whose work it is found in")
-    parser.add_argument("--rounds", type=int, default=7, metavar="R", help="turns of limit, ours and peer (default 7)")
+    parser.add_argument("--rounds", type=int, default=7, metavar="R", help="undisturbed turns of limit, ours and peer (default 7)")
     parser.add_argument("--no-distributed", action="store_true", help="without the strategies")
     parser.add_argument("--programs", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--from", dest="caller", type=pathlib.Path, default=pathlib.Path(), help=argparse.SUPPRESS)
@@ -105,6 +106,7 @@ def measure_rows(table: list[rows.Row], programs: Programs, rounds: int, scratch
     done = []
     printed = report.Table(table)
     kernel = programs["worker"]
+    calm = Calm(kernel)
     for row in table:
         peer, notes = None, []
         try:
@@ -114,7 +116,7 @@ def measure_rows(table: list[rows.Row], programs: Programs, rounds: int, scratch
                     peer = programs[row.peer]
                 except line_process.Trouble as why:
                     notes.append(str(why))
-            m = measure.measure(row, ours, kernel, peer, rounds, scratch)
+            m = measure.measure(row, ours, kernel, peer, calm, rounds, scratch)
         except line_process.Trouble as why:  # ours: the row is lost, the others are not
             m = measure.Measured(row, 1, agrees=False)
             notes.append(str(why))

@@ -13,14 +13,17 @@ import numpy
 
 import agree
 import line_process
+from calm import Calm
 from rows import Row
 
 ENOUGH = 0.1  # seconds that each program runs in a round, at least
+PATIENCE = 4  # times as many rounds as are wanted are taken, at most, until so many were not disturbed
 
 
 @dataclasses.dataclass
 class Measured:
-    """Rates in flop/s or bytes/s: medians. fraction, ratio: medians of those of each round."""
+    """Rates in flop/s or bytes/s: medians. fraction, ratio: medians of those of each round. Of the calm rounds if three were,
+    else of all."""
 
     row: Row
     intensity: float  # useful flops for each byte that must be moved
@@ -30,6 +33,8 @@ class Measured:
     peer: typing.Optional[str] = None
     peer_rate: typing.Optional[float] = None
     ratio: typing.Optional[float] = None
+    rounds: int = 0
+    calm_rounds: int = 0  # of them
     notes: list[str] = dataclasses.field(default_factory=list)
     agrees: bool = True
 
@@ -69,7 +74,17 @@ def intensity_of(request: dict, useful: dict) -> float:
     return flops / (element * passes * 2 * (rows + keys))
 
 
-def measure(row: Row, ours, kernel, peer, rounds: int, scratch: pathlib.Path) -> Measured:
+@dataclasses.dataclass
+class Round:
+    """Rates."""
+
+    limit: float
+    ours: float
+    peer: float
+    shares: tuple[float, float]  # before and behind: see Calm
+
+
+def measure(row: Row, ours, kernel, peer, calm: Calm, rounds: int, scratch: pathlib.Path) -> Measured:
     """ours runs the row; kernel measures limits and references (the same program, but for rows on MPI); peer may be None."""
     inputs = inputs_of(row.request, scratch)
     make_inputs(row.request, inputs)
@@ -100,8 +115,14 @@ def measure(row: Row, ours, kernel, peer, rounds: int, scratch: pathlib.Path) ->
             result.notes.append(str(why))
             peer = None
 
-    taken: list[tuple[float, float, float]] = []  # rates of limit, ours and peer, a round each
-    for _ in range(rounds):
+    cores = row.request["threads"] * row.request.get("ranks", 1)
+    taken: list[Round] = []
+
+    def undisturbed() -> list[Round]:
+        return [r for r in taken if calm.was(cores, *r.shares)]
+
+    share = calm.now(cores)
+    while len(undisturbed()) < rounds and len(taken) < PATIENCE * rounds:
         limit = _limit(row, kernel, reference_amount, times)
         mine = amount / ours.ask(do="run", times=times["ours"])["seconds"]
         theirs = math.nan
@@ -111,14 +132,21 @@ def measure(row: Row, ours, kernel, peer, rounds: int, scratch: pathlib.Path) ->
             except line_process.Trouble as why:
                 result.notes.append(str(why))
                 peer = None
-        taken.append((limit, mine, theirs))
-    result.limit = statistics.median(limit for limit, _, _ in taken)
-    result.ours = statistics.median(mine for _, mine, _ in taken)
-    result.fraction = statistics.median(mine / limit for limit, mine, _ in taken)
+        before, share = share, calm.now(cores)
+        taken.append(Round(limit, mine, theirs, (before, share)))
+    counted = undisturbed()
+    result.rounds, result.calm_rounds = len(taken), len(counted)
+    if len(counted) < min(rounds, 3):
+        counted = taken
+        result.notes.append(f"disturbed: others ran on the same cores in {result.rounds - result.calm_rounds} of "
+                            f"{result.rounds} rounds; all of them count")
+    result.limit = statistics.median(r.limit for r in counted)
+    result.ours = statistics.median(r.ours for r in counted)
+    result.fraction = statistics.median(r.ours / r.limit for r in counted)
     if peer is not None:
         result.peer = peer.title
-        result.peer_rate = statistics.median(theirs for _, _, theirs in taken)
-        result.ratio = statistics.median(mine / theirs for _, mine, theirs in taken)
+        result.peer_rate = statistics.median(r.peer for r in counted)
+        result.ratio = statistics.median(r.ours / r.peer for r in counted)
     for program in {ours, kernel}:
         program.ask(do="forget")
     return result

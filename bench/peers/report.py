@@ -30,6 +30,8 @@ def _json_row(m: Measured) -> dict:
         "met": m.met,
         "unit": m.row.unit,
         "limit_is": m.row.limit_is,
+        "rounds": m.rounds,
+        "calm_rounds": m.calm_rounds,
         "notes": m.notes,
     }
 

@@ -2,11 +2,9 @@
 /// How many multiply-adds this core can do: the limit that a kernel's speed is measured against.
 #pragma once
 
+#include "best_rate.hpp"
+
 #include <seqpar/kernel/flash/engine.hpp>
-
-#include <time.h>
-
-#include <algorithm>
 
 namespace bench {
 
@@ -62,22 +60,7 @@ template <class A>
 #endif
     const double lanes = static_cast<double>(seqpar::flash_detail::engine_for<A>(set, true).lanes);
     volatile A half = static_cast<A>(0.5);
-    const auto now = [] { // of this thread on the processor: other programs and threads do not count
-        timespec t{};
-        ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-        return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-    };
-    const auto seconds = [&](long rounds) {
-        const double begin = now();
-        run(rounds, half, out);
-        return now() - begin;
-    };
-    long rounds = 1000;
-    while (seconds(rounds) < 10e-3) rounds *= 2;
-    double best = 0;
-    for (int i = 0; i < 5; ++i)
-        best = std::max(best, 2.0 * static_cast<double>(rounds * chains) * lanes / seconds(rounds));
-    return best;
+    return best_rate(2.0 * static_cast<double>(chains) * lanes, [&](long rounds) { run(rounds, half, out); });
 }
 
 } // namespace bench

@@ -4,6 +4,7 @@
 #include "work.hpp"
 
 #include "bench/support/fma_peak.hpp"
+#include "bench/support/product_rate.hpp"
 #include "bench/support/read_bandwidth.hpp"
 #include "tools/seqpar/processor.hpp"
 
@@ -11,8 +12,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
@@ -38,25 +42,35 @@ auto with_type(const std::string& name, const F& make) {
     throw seqpar::refusal("instruction_set '" + name + "' is unknown, or this processor lacks it");
 }
 
-/// The multiply-add peak of so many cores at once, in flop/s.
+/// of_core() on so many cores at once.
+template <class F>
+[[nodiscard]] std::vector<double> on_cores(int threads, const F& of_core) {
+    std::vector<double> each(static_cast<std::size_t>(threads));
+    std::vector<std::jthread> others;
+    for (std::size_t t = 1; t < each.size(); ++t) others.emplace_back([&each, &of_core, t] { each[t] = of_core(); });
+    each[0] = of_core();
+    others.clear(); // joins
+    return each;
+}
+
+/// Their multiply-add peak, in flop/s.
 template <class A>
 [[nodiscard]] double peak_of_cores(seqpar::instruction_set set, int threads) {
-    std::vector<double> each(static_cast<std::size_t>(threads));
-    {
-        std::vector<std::jthread> others;
-        for (std::size_t t = 1; t < each.size(); ++t)
-            others.emplace_back([&each, set, t] { each[t] = fma_peak<A>(set); });
-        each[0] = fma_peak<A>(set);
-    }
-    double sum = 0;
-    for (const double one : each) sum += one;
-    return sum;
+    const std::vector<double> each = on_cores(threads, [set] { return fma_peak<A>(set); });
+    return std::accumulate(each.begin(), each.end(), 0.0);
+}
+
+/// What loads leave of the multiply-add peak: of the core of which it is least.
+[[nodiscard]] inline double least_share_of_products(seqpar::instruction_set set, int threads) {
+    const std::vector<double> each = on_cores(threads, [set] { return product_rate(set) / fma_peak<float>(set); });
+    return *std::min_element(each.begin(), each.end());
 }
 
 /// Requests and their answers, one JSON object each. Make(request) gives the work.
 ///
 ///     {"do": "describe"}                      {"processor", "cores", "seqpar", "instruction_set", ...}
 ///     {"do": "peak", "type", "threads"}       {"flops"}: of multiply-adds, a second; "instruction_set": of another one
+///     {"do": "products", "threads"}           {"share"}: of that peak, by products of what is in the first-level cache
 ///     {"do": "bandwidth", "threads"}          {"bytes"}: read, a second
 ///     {"do": "prepare", "as", ...}            {"flops", "bytes"}: of useful work; `request` says what it takes
 ///     {"do": "run", "as", "times"}            {"seconds"}: of each of the repetitions, default 1
@@ -89,6 +103,7 @@ private:
             return {{"flops", asked.value("type", "float") == "double" ? peak_of_cores<double>(set, threads)
                                                                        : peak_of_cores<float>(set, threads)}};
         }
+        if (what == "products") return {{"share", least_share_of_products(seqpar::best_instruction_set(), threads)}};
         if (what == "bandwidth") {
             if (!bandwidth_) bandwidth_.emplace();
             return {{"bytes", (*bandwidth_)(threads)}};
@@ -114,8 +129,8 @@ private:
             return json::object();
         }
         throw seqpar::refusal("'" + what +
-                              "' is unknown: allowed are describe, peak, bandwidth, prepare, run, write, "
-                              "forget");
+                              "' is unknown: allowed are describe, peak, products, bandwidth, prepare, run, "
+                              "write, forget");
     }
 
     [[nodiscard]] work& prepared(const std::string& as) {
