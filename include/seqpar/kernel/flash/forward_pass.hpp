@@ -84,6 +84,7 @@ private:
         how_.executor.run(sets, [&](index_t item, int worker) {
             // The last rows first: under a causal score they are the longest work.
             const index_t set = sets - 1 - item, first = set * tiles / sets, count = (set + 1) * tiles / sets - first;
+            clear_weights(worker);
             for (index_t n = 0; n < count; ++n) prepare(state(worker, n), g, first + n);
             fold_pieces(
                 b, plan_.pieces(), count, worker, [&](const auto& f) { f(g, index_t{0}, count); },
@@ -110,6 +111,7 @@ private:
             const std::size_t part = static_cast<std::size_t>(item % each);
             const index_t chunk = item / each % chunks, b = item / each / chunks;
             const std::span<const group> groups(groups_.data() + parts[part], parts[part + 1] - parts[part]);
+            clear_weights(worker);
             index_t tiles = 0;
             for (const group& g : groups)
                 for (index_t n = 0; n < tiles_of(g); ++n) prepare(state(worker, tiles++), g, n);
@@ -161,6 +163,10 @@ private:
         panels.tainted += first;
         return panels;
     }
+
+    /// The two products round the number of rows up differently: the second reads weights that the first has not written, those
+    /// of no row. What earlier tiles leave there is as good as zeros; memory as it comes could be slow numbers.
+    void clear_weights(int worker) const { std::fill_n(layout_.weights(base_, worker), code_.weights, A{}); }
 
     /// The rows of tile n of a group.
     void prepare(row_state<A>& s, const group& g, index_t n) const {
@@ -263,8 +269,6 @@ private:
             std::fill_n(s.sums, code_.tile_rows * code_.lanes, A{});
             // Any score exceeds the lowest finite number by the threshold, and nothing minus it is NaN.
             std::fill_n(s.reference, code_.tile_rows, std::numeric_limits<A>::lowest());
-            // The two products round the number of rows up differently.
-            std::fill_n(weights, code_.weights, A{});
             s.started = true;
         }
         const changes_of<A, S> changes(score_, how_.n, how_.first_batch + b, s.head.data(), s.at.data(),
