@@ -13,16 +13,17 @@
 
 namespace seqpar::flash_detail {
 
-/// Scores of a group of rows with a panel of keys go to memory: x[r][j], -inf where `Masked` and not first[r] <= j <
-/// last[r], rows block_keys apart. Tells whether some row must raise its reference.
-template <class S, bool Masked>
-[[gnu::always_inline]] inline bool store_scores(const typename S::vector (&tile)[S::score_rows][S::score_vectors],
+/// Scores of a group of rows with the first C vectors of keys of a panel go to memory: x[r][j], -inf where `Masked` and not
+/// first[r] <= j < last[r] and beyond these vectors, rows block_keys apart. Tells whether some row must raise its reference.
+template <class S, bool Masked, int C>
+[[gnu::always_inline]] inline bool store_scores(const typename S::vector (&tile)[S::score_rows][C],
                                                 typename S::value_type* x, const typename S::value_type* reference,
                                                 const typename S::value_type* first,
                                                 const typename S::value_type* last) {
     using A = typename S::value_type;
     using vector = typename S::vector;
-    constexpr int R = S::score_rows, C = S::score_vectors, W = S::lanes;
+    constexpr int R = S::score_rows, W = S::lanes;
+    const vector hidden = -std::numeric_limits<A>::infinity() - vector{};
     vector excess[C]; // apart: one chain of maxima would take longer than the products
 #pragma GCC unroll 3
     for (int c = 0; c < C; ++c) excess[c] = std::numeric_limits<A>::lowest() - vector{};
@@ -37,7 +38,6 @@ template <class S, bool Masked>
                 using bits = typename S::bits;
                 bits seen;
                 lanes_between<S>(c * W, first[r], last[r], seen);
-                const vector hidden = -std::numeric_limits<A>::infinity() - vector{};
                 score = (vector)(((bits)score & seen) | ((bits)hidden & ~seen));
             }
             store<S>(x + r * block_keys + c * W) = score;
@@ -45,21 +45,34 @@ template <class S, bool Masked>
             const vector over = score - base;
             excess[c] = over > excess[c] ? over : excess[c];
         }
+#pragma GCC unroll 3
+        for (int c = C; c < S::score_vectors; ++c) store<S>(x + r * block_keys + c * W) = hidden;
     }
 #pragma GCC unroll 3
     for (int c = 1; c < C; ++c) excess[0] = excess[c] > excess[0] ? excess[c] : excess[0];
     return any_above<S>(excess[0], static_cast<A>(lazy_threshold));
 }
 
-/// x[r][j] = q_r . k_j. q: rows `columns` apart, k: [dim][panel_keys].
-template <class S, bool Masked, class Ahead = nothing_to_come>
+/// x[r][j] = q_r . k_j for the first C vectors of keys of a panel. q: rows `columns` apart, k: [dim][panel_keys].
+template <class S, bool Masked, int C = S::score_vectors, class Ahead = nothing_to_come>
 [[gnu::always_inline]] inline bool
 score_panel(const typename S::value_type* q, index_t columns, const typename S::value_type* k, index_t dim,
             typename S::value_type* x, const typename S::value_type* reference, const typename S::value_type* first,
             const typename S::value_type* last, Ahead&& ahead = {}) {
-    typename S::vector tile[S::score_rows][S::score_vectors];
+    typename S::vector tile[S::score_rows][C];
     multiply_panel<S>(q, columns, 1, k, dim, tile, ahead);
     return store_scores<S, Masked>(tile, x, reference, first, last);
+}
+
+/// The same of a panel that is masked: no products with keys that lie beyond all that is seen.
+template <class S>
+[[gnu::always_inline]] inline bool
+score_seen_panel(int vectors, const typename S::value_type* q, index_t columns, const typename S::value_type* k,
+                 index_t dim, typename S::value_type* x, const typename S::value_type* reference,
+                 const typename S::value_type* first, const typename S::value_type* last) {
+    if (vectors == 1) return score_panel<S, true, 1>(q, columns, k, dim, x, reference, first, last);
+    if (vectors == 2) return score_panel<S, true, 2>(q, columns, k, dim, x, reference, first, last);
+    return score_panel<S, true, 3>(q, columns, k, dim, x, reference, first, last);
 }
 
 /// The same of what the score has made of them, in x, as exponents of e: they become exponents of 2.
@@ -108,28 +121,46 @@ template <class S>
     }
 }
 
-/// Scores become weights, x = exp2(x - reference), and are added to the rows' sums.
-template <class S>
-[[gnu::always_inline]] inline void weigh_panel(typename S::value_type* x, const typename S::value_type* reference,
-                                               typename S::value_type* sums) {
+/// Scores become weights, x = exp2(x - reference), and are added to the rows' sums: C vectors of a row, the others are 0.
+template <class S, int C>
+[[gnu::always_inline]] inline void weigh_vectors(typename S::value_type* x, const typename S::value_type* reference,
+                                                 typename S::value_type* sums) {
     using vector = typename S::vector;
     constexpr int W = S::lanes;
 #pragma GCC unroll 2
     for (int r = 0; r < S::score_rows; ++r) {
         const vector base = reference[r] - vector{};
-        vector w0 = load<S>(x + r * block_keys), w1 = load<S>(x + r * block_keys + W),
-               w2 = load<S>(x + r * block_keys + 2 * W);
-        w0 -= base, w1 -= base, w2 -= base;
-        exp2_in_place<S>(w0);
-        exp2_in_place<S>(w1);
-        exp2_in_place<S>(w2);
-        store<S>(x + r * block_keys) = w0;
-        store<S>(x + r * block_keys + W) = w1;
-        store<S>(x + r * block_keys + 2 * W) = w2;
-        w0 += w1;
-        w0 += w2;
-        store<S>(sums + r * W) += w0;
+        vector w[C];
+#pragma GCC unroll 3
+        for (int c = 0; c < C; ++c) w[c] = load<S>(x + r * block_keys + c * W) - base;
+#pragma GCC unroll 3
+        for (int c = 0; c < C; ++c) exp2_in_place<S>(w[c]);
+#pragma GCC unroll 3
+        for (int c = 0; c < C; ++c) store<S>(x + r * block_keys + c * W) = w[c];
+#pragma GCC unroll 3
+        for (int c = C; c < S::score_vectors; ++c) store<S>(x + r * block_keys + c * W) = vector{};
+#pragma GCC unroll 3
+        for (int c = 1; c < C; ++c) w[0] += w[c];
+        store<S>(sums + r * W) += w[0];
     }
+}
+
+/// A panel whose scores wait for their weights.
+template <class A>
+struct scored_panel {
+    A* x = nullptr; ///< null: none does
+    index_t row = 0;
+    int vectors = 0; ///< that some row sees
+};
+
+template <class S, class A>
+[[gnu::always_inline]] inline void weigh_panel(const scored_panel<A>& p, const tile<A>& t) {
+    if (p.x == nullptr) return;
+    const A* const reference = t.reference + p.row;
+    A* const sums = t.sums + p.row * S::lanes;
+    if (p.vectors == 1) return weigh_vectors<S, 1>(p.x, reference, sums);
+    if (p.vectors == 2) return weigh_vectors<S, 2>(p.x, reference, sums);
+    weigh_vectors<S, 3>(p.x, reference, sums);
 }
 
 /// acc += p v for a panel in which some v is not finite: what a row does not see must not be multiplied even by zero,
@@ -237,8 +268,7 @@ template <class Target, bool Changes, bool Few, class A>
         bool hide_values = false;
         if constexpr (Changes) change_scores<S>(t, s, p0, p1, block * keys);
         // The scores of a group are weighed while the products of the next one run.
-        A* ready = nullptr;
-        index_t ready_row = 0;
+        scored_panel<A> ready;
         for (index_t panel = p0; panel < p1; ++panel) {
             const bool masked = Changes || panel < s.full_begin || panel >= s.full_end;
             hide_values |= masked && s.tainted[panel - s.base] != 0;
@@ -248,28 +278,31 @@ template <class Target, bool Changes, bool Few, class A>
                 const A* q = t.q + r * t.q_columns;
                 A* x = p + r * block_keys;
                 bool raise;
+                int vectors = S::score_vectors;
                 if (masked) {
-                    if (!look_at_panel<S>(t.first + r, t.last + r, panel * keys, first, last)) {
+                    const index_t seen = look_at_panel<S>(t.first + r, t.last + r, panel * keys, first, last);
+                    if (seen == 0) {
                         fill_rows<S>(x, block_keys); // weights of nothing
                         continue;
                     }
+                    vectors = static_cast<int>((seen + S::lanes - 1) / S::lanes);
                     if constexpr (Changes)
                         raise = rescale_panel<S>(x, t.reference + r, first, last);
                     else
-                        raise = score_panel<S, true>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
+                        raise = score_seen_panel<S>(vectors, q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
                 } else if (Few && r == 0) {
                     raise = score_panel<S, false>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last, ahead);
                 } else {
                     raise = score_panel<S, false>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
                 }
-                if (ready != nullptr) weigh_panel<S>(ready, t.reference + ready_row, t.sums + ready_row * S::lanes);
+                weigh_panel<S>(ready, t);
                 if (raise)
                     Target::raise(x, t.p + r * block_keys + (p0 - block) * keys, (panel - p0) * keys, t.reference + r,
                                   t.sums + r * S::lanes, t.acc + r * t.columns, t.columns);
-                ready = x, ready_row = r;
+                ready = {x, r, vectors};
             }
         }
-        if (ready != nullptr) weigh_panel<S>(ready, t.reference + ready_row, t.sums + ready_row * S::lanes);
+        weigh_panel<S>(ready, t);
 
         if constexpr (Changes) {
             if (t.changes->drops) drop_weights<S>(t, p0, p1, block * keys);

@@ -98,7 +98,7 @@ fold_pairs(const tile<float>& t, const stretch<float>& s) {
                 if (raise)
                     Target::raise(x, t.p + r * block_keys + (p0 - block) * keys, (panel - p0) * keys, t.reference + r,
                                   t.sums + r * S::lanes, t.acc + r * t.columns, t.columns);
-                weigh_panel<S>(x, t.reference + r, t.sums + r * S::lanes);
+                weigh_vectors<S, S::score_vectors>(x, t.reference + r, t.sums + r * S::lanes);
             }
         }
 

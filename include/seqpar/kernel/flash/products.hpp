@@ -8,15 +8,14 @@
 
 namespace seqpar::flash_detail {
 
-/// tile[r][j] = sum_d rows[r * row_step + d * dim_step] panel[d][j] for score_rows rows and the keys of a panel. Each
-/// step asks for three lines of what is to come.
-template <class S, class Ahead = nothing_to_come>
+/// tile[r][j] = sum_d rows[r * row_step + d * dim_step] panel[d][j] for score_rows rows and the first C vectors of keys of a
+/// panel. Each step asks for three lines of what is to come.
+template <class S, int C, class Ahead = nothing_to_come>
 [[gnu::always_inline]] inline void multiply_panel(const typename S::value_type* rows, index_t row_step,
                                                   index_t dim_step, const typename S::value_type* panel, index_t dim,
-                                                  typename S::vector (&tile)[S::score_rows][S::score_vectors],
-                                                  Ahead&& ahead = {}) {
+                                                  typename S::vector (&tile)[S::score_rows][C], Ahead&& ahead = {}) {
     using vector = typename S::vector;
-    constexpr int R = S::score_rows, C = S::score_vectors, W = S::lanes;
+    constexpr int R = S::score_rows, W = S::lanes;
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 3
@@ -61,22 +60,23 @@ template <class S>
     seen = (bits)(j >= (first - vector{})) & (bits)(j < (last - vector{}));
 }
 
-/// What a group of rows sees of the panel that begins with key `begin`, as keys of the panel; false: nothing.
+/// What a group of rows sees of the panel that begins with key `begin`, as keys of the panel. How many of its first keys there
+/// are up to the last that is seen; 0: none is.
 template <class S>
-[[gnu::always_inline]] inline bool look_at_panel(const index_t* first, const index_t* last, index_t begin,
-                                                 typename S::value_type (&from)[S::score_rows],
-                                                 typename S::value_type (&to)[S::score_rows]) {
+[[gnu::always_inline]] inline index_t look_at_panel(const index_t* first, const index_t* last, index_t begin,
+                                                    typename S::value_type (&from)[S::score_rows],
+                                                    typename S::value_type (&to)[S::score_rows]) {
     using A = typename S::value_type;
     constexpr index_t keys = S::panel_keys;
-    bool any = false;
+    index_t seen = 0;
     for (index_t i = 0; i < S::score_rows; ++i) {
         const index_t a = std::clamp(first[i] - begin, index_t{0}, keys),
                       b = std::clamp(last[i] - begin, index_t{0}, keys);
-        any |= a < b;
+        if (a < b) seen = std::max(seen, b);
         from[i] = static_cast<A>(a);
         to[i] = static_cast<A>(b);
     }
-    return any;
+    return seen;
 }
 
 /// x[r][j] = 0 for a group of rows and the keys of a panel, rows x_step apart.
