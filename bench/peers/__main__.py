@@ -40,7 +40,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench --peers", description=__doc__)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--rows", default="", metavar="REGEX", help="only rows whose work it is found in")
-    parser.add_argument("--rounds", type=int, default=7, metavar="R", help="undisturbed turns of limit, ours and peer (default 7)")
+    parser.add_argument("--rounds", type=int, default=15, metavar="R", help="undisturbed turns of limit, ours and peer (default 15)")
+    parser.add_argument("--patience", type=float, default=10, metavar="M",
+                        help="minutes to wait in all while others run on the same cores (default 10)")
     parser.add_argument("--no-distributed", action="store_true", help="without the strategies")
     parser.add_argument("--programs", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--from", dest="caller", type=pathlib.Path, default=pathlib.Path(), help=argparse.SUPPRESS)
@@ -48,6 +50,8 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.rounds < 1:
         parser.error(f"--rounds {given.rounds}: allowed is 1 or more")
+    if not given.patience >= 0:
+        parser.error(f"--patience {given.patience}: allowed is 0 or more")
     try:
         re.compile(given.rows)
     except re.error as why:
@@ -102,11 +106,12 @@ class Programs:
                     **DISTRIBUTED, "TORCH_EXTENSIONS_DIR": str(self._logs.resolve() / "extensions")}
 
 
-def measure_rows(table: list[rows.Row], programs: Programs, rounds: int, scratch: pathlib.Path) -> list[measure.Measured]:
+def measure_rows(table: list[rows.Row], programs: Programs, rounds: int, patience: float,
+                 scratch: pathlib.Path) -> list[measure.Measured]:
     done = []
     printed = report.Table(table)
     kernel = programs["worker"]
-    calm = Calm(kernel)
+    calm = Calm(kernel, patience)
     for row in table:
         peer, notes = None, []
         try:
@@ -159,7 +164,7 @@ def main() -> int:
         if not table:
             print(f"--rows '{given.rows}' is found in no row", file=sys.stderr)
             return 2
-        measured = measure_rows(table, programs, given.rounds, scratch)
+        measured = measure_rows(table, programs, given.rounds, 60 * given.patience, scratch)
         machine["peers"] = programs.titles()
     machine["date"] = datetime.date.today().isoformat()
     machine["rounds"] = given.rounds

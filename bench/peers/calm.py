@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 class Calm:
     """Two hardware threads of a core share its caches and its loads. A neighbour there, whom no process list shows on a virtual
@@ -11,18 +13,27 @@ class Calm:
     """
 
     ALLOWED = 0.93  # of that
+    PAUSE = 0.3  # seconds between two looks
 
-    def __init__(self, worker):
+    def __init__(self, worker, patience: float):
+        """patience: seconds that all waiting together may take."""
         self._worker = worker
-        self._most: dict[int, float] = {}  # by threads
+        self._patience = patience
+        self._most: dict[int, float] = {}  # by cores
 
-    def now(self, threads: int) -> float:
-        """What products reach of the peak on so many cores, at the worst of them."""
-        share = self._worker.ask(do="products", threads=threads)["share"]
+    def now(self, cores: int) -> bool:
+        """Whether nobody disturbs any of so many."""
+        share = self._worker.ask(do="products", threads=cores)["share"]
         # More than all of it is a peak that was measured at a bad moment.
-        self._most[threads] = max(min(share, 1), self._most.get(threads, 0))
-        return share
+        self._most[cores] = max(min(share, 1), self._most.get(cores, 0))
+        return share >= self.ALLOWED * self._most[cores]
 
-    def was(self, threads: int, *shares: float) -> bool:
-        """Whether all of these say that nobody disturbed."""
-        return min(shares) >= self.ALLOWED * self._most[threads]
+    def wait(self, cores: int) -> bool:
+        """Until nobody does, as long as there is patience; whether that is so."""
+        while not self.now(cores):
+            if self._patience <= 0:
+                return False
+            begin = time.monotonic()
+            time.sleep(self.PAUSE)
+            self._patience -= time.monotonic() - begin
+        return True

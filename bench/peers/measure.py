@@ -16,8 +16,8 @@ import line_process
 from calm import Calm
 from rows import Row
 
-ENOUGH = 0.1  # seconds that each program runs in a round, at least
-PATIENCE = 4  # times as many rounds as are wanted are taken, at most, until so many were not disturbed
+ENOUGH = 0.03  # seconds that each program runs in a round, at least: neighbours come and go
+RETRIES = 3  # times as many rounds as are wanted are taken, at most, until so many were not disturbed
 
 
 @dataclasses.dataclass
@@ -81,7 +81,7 @@ class Round:
     limit: float
     ours: float
     peer: float
-    shares: tuple[float, float]  # before and behind: see Calm
+    calm: bool  # nobody disturbed, neither before and between nor behind
 
 
 def measure(row: Row, ours, kernel, peer, calm: Calm, rounds: int, scratch: pathlib.Path) -> Measured:
@@ -115,16 +115,20 @@ def measure(row: Row, ours, kernel, peer, calm: Calm, rounds: int, scratch: path
             result.notes.append(str(why))
             peer = None
 
-    cores = row.request["threads"] * row.request.get("ranks", 1)
+    # Ranks on MPI that wait for an order spin, all but the first.
+    cores = 1 if row.on_mpi else row.request["threads"] * row.request.get("ranks", 1)
     taken: list[Round] = []
 
     def undisturbed() -> list[Round]:
-        return [r for r in taken if calm.was(cores, *r.shares)]
+        return [r for r in taken if r.calm]
 
-    share = calm.now(cores)
-    while len(undisturbed()) < rounds and len(taken) < PATIENCE * rounds:
+    while len(undisturbed()) < rounds and len(taken) < RETRIES * rounds:
+        quiet = calm.wait(cores)
+        if not quiet and len(taken) >= rounds:
+            break  # out of patience
         limit = _limit(row, kernel, reference_amount, times)
         mine = amount / ours.ask(do="run", times=times["ours"])["seconds"]
+        quiet = calm.now(cores) and quiet
         theirs = math.nan
         if peer is not None:
             try:
@@ -132,8 +136,8 @@ def measure(row: Row, ours, kernel, peer, calm: Calm, rounds: int, scratch: path
             except line_process.Trouble as why:
                 result.notes.append(str(why))
                 peer = None
-        before, share = share, calm.now(cores)
-        taken.append(Round(limit, mine, theirs, (before, share)))
+            quiet = calm.now(cores) and quiet
+        taken.append(Round(limit, mine, theirs, quiet))
     counted = undisturbed()
     result.rounds, result.calm_rounds = len(taken), len(counted)
     if len(counted) < min(rounds, 3):

@@ -2,7 +2,7 @@
 /// How many multiply-adds this core can do: the limit that a kernel's speed is measured against.
 #pragma once
 
-#include "best_rate.hpp"
+#include "timed_loop.hpp"
 
 #include <seqpar/kernel/flash/engine.hpp>
 
@@ -47,11 +47,9 @@ struct avx512_peak {
 };
 #endif
 
-/// Floating-point operations a second (two to a multiply-add) of one core with an instruction set: the best of five
-/// times 10 ms.
+/// Multiply-adds in registers with an instruction set; the amount is floating-point operations, two to a multiply-add.
 template <class A>
-[[nodiscard]] double fma_peak(seqpar::instruction_set set) {
-    alignas(64) A out[24 * 16];
+[[nodiscard]] timed_loop multiply_adds(seqpar::instruction_set set) {
     void (*run)(long, A, A*) = &baseline_peak::run<A>;
     long chains = 12;
 #if defined(__x86_64__) || defined(__i386__)
@@ -59,8 +57,19 @@ template <class A>
     if (vectors_of(set) == seqpar::instruction_set::avx512) run = &avx512_peak::run<A>, chains = 24;
 #endif
     const double lanes = static_cast<double>(seqpar::flash_detail::engine_for<A>(set, true).lanes);
-    volatile A half = static_cast<A>(0.5);
-    return best_rate(2.0 * static_cast<double>(chains) * lanes, [&](long rounds) { run(rounds, half, out); });
+    const auto again = [run](long rounds) {
+        alignas(64) A out[24 * 16];
+        volatile A half = static_cast<A>(0.5);
+        run(rounds, half, out);
+        keep(out);
+    };
+    return {again, 2.0 * static_cast<double>(chains) * lanes};
+}
+
+/// Floating-point operations a second of one core.
+template <class A>
+[[nodiscard]] double fma_peak(seqpar::instruction_set set) {
+    return multiply_adds<A>(set).best_rate();
 }
 
 } // namespace bench

@@ -62,7 +62,7 @@ template <class A>
 
 /// What loads leave of the multiply-add peak: of the core of which it is least.
 [[nodiscard]] inline double least_share_of_products(seqpar::instruction_set set, int threads) {
-    const std::vector<double> each = on_cores(threads, [set] { return product_rate(set) / fma_peak<float>(set); });
+    const std::vector<double> each = on_cores(threads, [set] { return share_of_products(set); });
     return *std::min_element(each.begin(), each.end());
 }
 

@@ -165,14 +165,21 @@ TEST_CASE("the worker of the benchmarks says what is wrong and goes on") {
 TEST_CASE("the worker of the benchmarks knows the machine and its peak") {
     if (bench_worker.empty()) return;
     const directory d;
-    const auto said = answers(
-        d, worker(), {{{"do", "describe"}}, {{"do", "peak"}, {"type", "float"}}, {{"do", "peak"}, {"type", "double"}}});
+    const auto said = answers(d, worker(),
+                              {{{"do", "describe"}},
+                               {{"do", "peak"}, {"type", "float"}},
+                               {{"do", "peak"}, {"type", "double"}},
+                               {{"do", "products"}, {"threads", 2}}});
     CHECK(said[0]["cores"] >= 1);
     CHECK_FALSE(said[0]["processor"].get<std::string>().empty());
     // A vector has half as many doubles: twice, give or take what else runs.
     const double ratio = said[1]["flops"].get<double>() / said[2]["flops"].get<double>();
     CHECK(ratio > 1.3);
     CHECK(ratio < 3.0);
+    // What reads memory is no quicker than what reads none.
+    const double share = said[3]["share"].get<double>();
+    CHECK(share > 0.1);
+    CHECK(share < 1.5);
 }
 
 TEST_CASE("the worker of the benchmarks runs on MPI, too") {
