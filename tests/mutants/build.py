@@ -16,6 +16,8 @@ import mutant as mutants
 
 COPIED = ("include", "tests", "tools", "examples")
 PROGRAM = "tools/seqpar"  # what tests of the room tools run
+#: The kernel flash, compiled once: what a defect does not reach does not compile it again.
+FLASH, FLASH_TEXT = "flash.cpp", "#include <seqpar/kernel/flash/compiled.hpp>\n"
 # Read when a test starts, so that one test program serves all copies.
 PLACES = {
     "SEQPAR_TEST_PROGRAM": "PROGRAM",
@@ -107,6 +109,7 @@ class Tree:
         (where / "built").mkdir(parents=True)
         for name in COPIED:
             shutil.copytree(root / name, where / name, ignore=shutil.ignore_patterns("mutants", "consumers"))
+        (where / FLASH).write_text(FLASH_TEXT)
 
     # ---- sources ---------------------------------------------------------------------------------------------------
 
@@ -147,10 +150,14 @@ class Tree:
         words = self._built(source, ".d").read_text().replace("\\\n", " ").split()
         return not set(paths).isdisjoint(words)
 
-    def compile(self, source: str) -> pathlib.Path:
+    def compile(self, source: str, changed: tuple[str, ...] = ()) -> pathlib.Path:
+        """Where these files have changed. A change of flash is compiled with each source that has it: it has more in it than
+        one test wants."""
         target = self._built(source, ".o")
         command = [compiler(), "-std=c++20", "-O0", "-w", "-pthread", "-Iinclude", "-Itests", "-MMD", "-MF",
                    str(self._built(source, ".d")), "-c", source, "-o", str(target)]
+        if self.unchanged is None or not self.unchanged.depends_on(FLASH, changed):
+            command.append("-DSEQPAR_FLASH_ELSEWHERE")
         if source.startswith("tests/tools/"):
             command += ["-include", "cstdlib"]
             command += [f'-D{macro}=std::getenv("SEQPAR_MUTANT_{place}")' for macro, place in PLACES.items()]
@@ -161,7 +168,7 @@ class Tree:
         """Of these sources, where these files have changed; and whether any was made anew."""
         assert self.unchanged is not None
         made = [self.unchanged.depends_on(source, changed) for source in sources]
-        return [self.compile(source) if new else self.unchanged._built(source, ".o")
+        return [self.compile(source, changed) if new else self.unchanged._built(source, ".o")
                 for source, new in zip(sources, made)], any(made)
 
     def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
@@ -169,7 +176,9 @@ class Tree:
         libraries = ["-lfmt"] if any(PROGRAM.replace("/", "-") in made.name for made in objects) else []
         if any("seqpar/comm/simgrid/" in made.with_suffix(".d").read_text() for made in objects):
             libraries.append("-lsimgrid")
-        self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
+        # Behind the others: of what there is twice the first is taken, and theirs may have the defect.
+        flash = (self.unchanged or self)._built(FLASH, ".o")
+        self._checked([compiler(), "-pthread", *map(str, objects), str(flash), "-o", str(program), *libraries])
         return program
 
     def _checked(self, command: list[str]) -> None:

@@ -113,7 +113,8 @@ class Run:
             print(f"compiling {len(sources) + len(programs)} sources without a defect, with {build.compiler()}",
                   flush=True)
             with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
-                objects = dict(zip(sources + programs, pool.map(self._unchanged.compile, sources + programs)))
+                all_sources = [build.FLASH, *sources, *programs]  # the longest first
+                objects = dict(zip(all_sources, pool.map(self._unchanged.compile, all_sources)))
             if programs:
                 self._program = self._unchanged.link([objects[s] for s in programs], "seqpar")
             for test in tests:
