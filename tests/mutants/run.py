@@ -110,10 +110,10 @@ class Run:
         sources = list(dict.fromkeys(s for test in tests for s in self._unchanged.sources_of(test)))
         programs = self._unchanged.program_sources() if any(t.startswith("tools.") for t in tests) else []
         try:
-            print(f"compiling {len(sources) + len(programs)} sources without a defect, with {build.compiler()}",
+            all_sources = [build.FLASH, *sources, *programs]  # the longest first
+            print(f"compiling {len(all_sources)} sources without a defect, with {build.compiler()}",
                   flush=True)
             with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
-                all_sources = [build.FLASH, *sources, *programs]  # the longest first
                 objects = dict(zip(all_sources, pool.map(self._unchanged.compile, all_sources)))
             if programs:
                 self._program = self._unchanged.link([objects[s] for s in programs], "seqpar")
