@@ -293,12 +293,14 @@ TEMPLATE_TEST_CASE("scores of ten thousand, and one key that outweighs all", "",
     }
 }
 
-TEMPLATE_TEST_CASE("a maximum that keeps growing, or falling, is followed", "", float, double) {
+TEMPLATE_TEST_CASE("a maximum that keeps growing, or falling, is followed", "", float, double, bfloat16) {
     for (const double slope : {2.0, 0.05, -0.5}) {
         const sizes n{1, 27, 700, 1, 1, 8, 12};
         attention_input<TestType> in(n, 28);
-        for (index_t i = 0; i < n.rows; ++i) in.q(0, i, 0, 0) = static_cast<TestType>(1 + 0.1 * static_cast<double>(i));
-        for (index_t j = 0; j < n.keys; ++j) in.k(0, j, 0, 0) = static_cast<TestType>(slope * static_cast<double>(j));
+        using A = accumulator_t<TestType>;
+        for (index_t i = 0; i < n.rows; ++i) in.q(0, i, 0, 0) = static_cast<TestType>(1 + static_cast<A>(i) / 10);
+        for (index_t j = 0; j < n.keys; ++j)
+            in.k(0, j, 0, 0) = static_cast<TestType>(static_cast<A>(slope) * static_cast<A>(j));
         context how = in.how();
         how.scale = 1;
         for (const any_score& score : scores()) {

@@ -17,6 +17,13 @@ import mutant as mutants
 COPIED = ("include", "tests", "tools", "examples")
 PROGRAM = "tools/seqpar"  # what tests of the room tools run
 #: The kernel flash, compiled once: what a defect does not reach does not compile it again.
+MPI_MAIN = "tests/support/catch_mpi_main.cpp"
+MPI_RUN = ("mpirun", "-n", "4")  # what tests of the room mpi run under; OpenMPI refuses root, and ranks without cores
+MPI_ENVIRONMENT = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_btl": "self,vader",
+    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+}
 FLASH, FLASH_TEXT = "flash.cpp", "#include <seqpar/kernel/flash/compiled.hpp>\n"
 # Read when a test starts, so that one test program serves all copies.
 PLACES = {
@@ -87,6 +94,23 @@ def compiler() -> str:
 
 
 @functools.cache
+def processor_has(flag: str) -> bool:
+    try:
+        return flag in pathlib.Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+
+
+@functools.cache
+def mpi_flags(step: str) -> list[str]:
+    """What OpenMPI's compiler adds to `compile` or to `link`; nothing where it is missing."""
+    if not shutil.which("mpicxx") or not shutil.which("mpirun"):
+        return []
+    status, text = processes.run(["mpicxx", f"--showme:{step}"], pathlib.Path.cwd(), 60)
+    return text.split() if status == 0 else []
+
+
+@functools.cache
 def simgrid_is_there() -> bool:
     probe = [compiler(), "-std=c++20", "-w", "-fsyntax-only", "-x", "c++", "-include", "simgrid/s4u.hpp", "/dev/null"]
     return processes.run(probe, pathlib.Path.cwd(), 60)[0] == 0
@@ -96,7 +120,11 @@ def missing(root: pathlib.Path, test: str) -> str:
     """What a test is written for and this machine has not; empty if it can be built."""
     text = (root / mutants.source_of(test)).read_text()
     simulates = re.search(r"#include <seqpar/(comm/simgrid[./]|planning/simulate\.hpp)", text)
-    return "SimGrid (Debian: libsimgrid-dev)" if simulates and not simgrid_is_there() else ""
+    if simulates and not simgrid_is_there():
+        return "SimGrid (Debian: libsimgrid-dev)"
+    if test.startswith("mpi.") and not mpi_flags("link"):
+        return "OpenMPI (Debian: libboost-mpi-dev, openmpi-bin)"
+    return ""
 
 
 class Tree:
@@ -123,7 +151,7 @@ class Tree:
 
     def sources_of(self, test: str) -> list[str]:  # as tests/CMakeLists.txt has it
         own = mutants.source_of(test)
-        sources = ["tests/support/catch_main.cpp", own]
+        sources = [MPI_MAIN if test.startswith("mpi.") else "tests/support/catch_main.cpp", own]
         if re.search(r'#include "[./]*tools/seqpar/', (self.where / own).read_text()):
             sources += [path for path in self.program_sources() if not re.search(r"/(main|\w*_threads|\w*_simgrid)\.cpp$", path)]
         return sources
@@ -161,6 +189,8 @@ class Tree:
         if source.startswith("tests/tools/"):
             command += ["-include", "cstdlib"]
             command += [f'-D{macro}=std::getenv("SEQPAR_MUTANT_{place}")' for macro, place in PLACES.items()]
+        if source == MPI_MAIN or source.startswith("tests/mpi/"):
+            command += mpi_flags("compile")
         self._checked(command)
         return target
 
@@ -176,6 +206,8 @@ class Tree:
         libraries = ["-lfmt"] if any(PROGRAM.replace("/", "-") in made.name for made in objects) else []
         if any("seqpar/comm/simgrid/" in made.with_suffix(".d").read_text() for made in objects):
             libraries.append("-lsimgrid")
+        if name.startswith("mpi."):
+            libraries += ["-lboost_mpi", "-lboost_serialization", *mpi_flags("link")]
         # Behind the others: of what there is twice the first is taken, and theirs may have the defect.
         flash = (self.unchanged or self)._built(FLASH, ".o")
         self._checked([compiler(), "-pthread", *map(str, objects), str(flash), "-o", str(program), *libraries])
@@ -194,7 +226,13 @@ class Tree:
         scratch.mkdir()
         env = dict(os.environ, TMPDIR=str(scratch), SEQPAR_MUTANT_NOTHING="",
                    SEQPAR_MUTANT_DATA=str(self.where / "examples" / "data"), SEQPAR_MUTANT_PROGRAM=str(program or ""))
+        command = [str(test), "~[slow]~[.]", "--abort"]
+        if test.name.startswith("mpi."):
+            command = [*MPI_RUN, *command]
+            # mpirun's own limit comes first: it ends the ranks, while a signal to it would leave them behind.
+            env.update(MPI_ENVIRONMENT, MPIEXEC_TIMEOUT=str(int(timeout)))
+            timeout += 10
         begin = time.monotonic()
-        status, text = processes.run([str(test), "~[slow]~[.]", "--abort"], self.where, timeout, env)
+        status, text = processes.run(command, self.where, timeout, env)
         shutil.rmtree(scratch, ignore_errors=True)
         return status, text, time.monotonic() - begin

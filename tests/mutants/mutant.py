@@ -26,6 +26,8 @@ class Mutant:
     what: str
     tests: tuple[str, ...]
     hunks: tuple[Hunk, ...]
+    needs: str = ""
+    """A flag of the processor, as /proc/cpuinfo names it, without which its code does not run."""
 
     @property
     def title(self) -> str:
@@ -100,7 +102,7 @@ def read(patch: pathlib.Path) -> Mutant:
         if not re.fullmatch(r"\w+\.\w+", test):
             raise Unusable(f"'{test}' is no name of a test: they are as kernel.flash, of tests/kernel/test_flash.cpp")
     mutant = Mutant(patch.parent.name, patch.stem, lines["What"].strip(), tuple(lines["Tests"].split()),
-                    _hunks(separator + diff))
+                    _hunks(separator + diff), lines.get("Needs", "").strip())
     if not mutant.hunks:
         raise Unusable("it has no diff")
     for path in mutant.files:
@@ -117,5 +119,3 @@ def check(mutant: Mutant, root: pathlib.Path) -> None:
     for test in mutant.tests:
         if not (root / source_of(test)).is_file():
             raise Unusable(f"the test {test} does not exist: there is no {source_of(test)}")
-        if test.startswith("mpi."):
-            raise Unusable(f"{test} needs mpirun: mutants are killed by tests on threads")

@@ -215,6 +215,11 @@ def main() -> int:
             print(f"{one.title}: {one.what} [{' '.join(one.tests)}]")
         return 0
 
+    unseen = [one for one in selected if one.needs and not build.processor_has(one.needs)]
+    if unseen:
+        print(f"without {len(unseen)} in code that this processor cannot run: "
+              + ", ".join(f"{one.title} ({one.needs})" for one in unseen), flush=True)
+        selected = [one for one in selected if one not in unseen]
     lacking = {test: what for one in selected for test in one.tests if (what := build.missing(ROOT, test))}
     for test, what in sorted(lacking.items()):
         print(f"without {test}: {what} is not found", flush=True)
