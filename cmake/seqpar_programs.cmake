@@ -12,10 +12,6 @@ if(SEQPAR_SANITIZE)
         # Two thirds of the time of compiling go to what an address that is checked anyway gains nothing from. flash, which counts
         # on alignment, has that checked all the same.
         list(APPEND seqpar_sanitizer_flags -fno-sanitize=null,vptr,alignment)
-        if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-            # A call for each access, and not its instructions.
-            list(APPEND seqpar_sanitizer_flags --param=asan-instrumentation-with-call-threshold=0)
-        endif()
     endif()
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         # Instrumented code looks uninitialised to g++ where it is not: in std::regex, by way of xtensor.
