@@ -16,7 +16,6 @@ import mutant as mutants
 
 COPIED = ("include", "tests", "tools", "examples")
 PROGRAM = "tools/seqpar"  # what tests of the room tools run
-#: The kernel flash, compiled once: what a defect does not reach does not compile it again.
 MPI_MAIN = "tests/support/catch_mpi_main.cpp"
 MPI_RUN = ("mpirun", "-n", "4")  # what tests of the room mpi run under; OpenMPI refuses root, and ranks without cores
 MPI_ENVIRONMENT = {
@@ -24,6 +23,7 @@ MPI_ENVIRONMENT = {
     "OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_btl": "self,vader",
     "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
 }
+#: The kernel flash, compiled once: what a defect does not reach does not compile it again.
 FLASH, FLASH_TEXT = "flash.cpp", "#include <seqpar/kernel/flash/compiled.hpp>\n"
 # Read when a test starts, so that one test program serves all copies.
 PLACES = {
