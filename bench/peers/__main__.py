@@ -23,15 +23,6 @@ from calm import Calm
 HERE = pathlib.Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs"
 
-# OpenMPI refuses root and more ranks than cores unless told; one host needs no network.
-MPI = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "OMPI_MCA_hwloc_base_binding_policy": "none",
-    "OMPI_MCA_btl": "self,vader",
-    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
-}
 # Gloo over the loop, one thread a rank. (DeepSpeed compiles its exchange through shared memory, once.)
 DISTRIBUTED = {"GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
 
@@ -95,7 +86,7 @@ class Programs:
         if name == "worker":
             return [str(self._programs / "bench_worker")], {}
         if name == "worker_mpi":
-            return ["mpirun", "-n", str(self._cores), str(self._programs / "bench_worker_mpi")], MPI
+            return ["mpirun", "-n", str(self._cores), str(self._programs / "bench_worker_mpi")], {}
         if name == "sdpa":
             return [sys.executable, str(HERE / "sdpa.py")], {}
         with socket.socket() as probe:
