@@ -15,16 +15,16 @@ import time
 import mutant as mutants
 
 COPIED = ("include", "tests", "tools", "examples")
+FLAGS = ("-std=c++20", "-O0", "-w", "-pthread", "-Iinclude", "-Itests")
 PROGRAM = "tools/seqpar"  # what tests of the room tools run
-MPI_MAIN = "tests/support/catch_mpi_main.cpp"
-MPI_RUN = ("mpirun", "-n", "4")  # what tests of the room mpi run under; OpenMPI refuses root, and ranks without cores
-MPI_ENVIRONMENT = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_btl": "self,vader",
-    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
-}
+MAIN, MPI_MAIN = "tests/support/catch_main.cpp", "tests/support/catch_mpi_main.cpp"
+MPI_RUN = ("mpirun", "-n", "4")  # what tests of the room mpi run under, with ./dev's settings of OpenMPI
 #: The kernel flash, compiled once: what a defect does not reach does not compile it again.
 FLASH, FLASH_TEXT = "flash.cpp", "#include <seqpar/kernel/flash/compiled.hpp>\n"
+#: What no defect changes, the headers of others, is read once and not by each source. The tests' main functions define what
+#: Catch2 shall be before they include it.
+FOREIGN = "foreign.hpp"
+FOREIGN_LIBRARIES = ("support/catch.hpp", "CLI/CLI.hpp", "fmt/format.h", "nlohmann/json.hpp")
 # Read when a test starts, so that one test program serves all copies.
 PLACES = {
     "SEQPAR_TEST_PROGRAM": "PROGRAM",
@@ -37,8 +37,24 @@ PLACES = {
 }
 
 
+IDLE = 15  # seconds in which a test that does not hang does something
+
+
 class Failed(Exception):
     """A compiler or linker failed, and what it said."""
+
+
+def processor_ticks(session: int) -> int:
+    """The processor's time that the processes of a session have used up to now."""
+    total = 0
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()  # from the third one, its state, on
+        except OSError:  # has ended
+            continue
+        if int(fields[3]) == session:
+            total += sum(map(int, fields[11:15]))  # its own and that of children that have ended
+    return total
 
 
 class _Processes:
@@ -51,7 +67,8 @@ class _Processes:
 
     def run(self, command: list[str], cwd: pathlib.Path, timeout: float,
             env: dict[str, str] | None = None) -> tuple[int | None, str]:
-        """Exit status, None where it ran out of time, and its last words. What it has started ends with it."""
+        """Exit status, None where it ran out of time or waits for ever, and its last words. What it has started ends with
+        it."""
         with self._lock:
             if self._ended:
                 raise KeyboardInterrupt
@@ -59,14 +76,24 @@ class _Processes:
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             self._running.add(process)
         try:
-            text, _ = process.communicate(timeout=timeout)
-            return process.returncode, text
-        except subprocess.TimeoutExpired:
-            self._kill(process)
-            return None, process.communicate()[0]
+            return self._end_of(process, timeout)
         finally:
             with self._lock:
                 self._running.discard(process)
+
+    def _end_of(self, process: subprocess.Popen[str], timeout: float) -> tuple[int | None, str]:
+        now = time.monotonic()
+        end, worked, ticks = now + timeout, now, 0
+        while now < end and now - worked < IDLE:
+            try:
+                text, _ = process.communicate(timeout=min(3, end - now))
+                return process.returncode, text
+            except subprocess.TimeoutExpired:
+                now = time.monotonic()
+                if (more := processor_ticks(process.pid)) != ticks:
+                    worked, ticks = now, more
+        self._kill(process)
+        return None, process.communicate()[0]
 
     def end(self) -> None:
         with self._lock:
@@ -151,7 +178,7 @@ class Tree:
 
     def sources_of(self, test: str) -> list[str]:  # as tests/CMakeLists.txt has it
         own = mutants.source_of(test)
-        sources = [MPI_MAIN if test.startswith("mpi.") else "tests/support/catch_main.cpp", own]
+        sources = [MPI_MAIN if test.startswith("mpi.") else MAIN, own]
         if re.search(r'#include "[./]*tools/seqpar/', (self.where / own).read_text()):
             sources += [path for path in self.program_sources() if not re.search(r"/(main|\w*_threads|\w*_simgrid)\.cpp$", path)]
         return sources
@@ -169,6 +196,13 @@ class Tree:
         template = (here / "shipped_machines.cpp.in").read_text()
         (here / "shipped_machines.cpp").write_text(template.replace("@shipped_machines@", machines))
 
+    def precompile(self) -> None:
+        """The headers of others: those of the standard library that are included somewhere here, and some that are large."""
+        names = {name for folder in COPIED for path in (self.where / folder).glob("**/*.[ch]pp")
+                 for name in re.findall(r"^#include <(\w+)>", path.read_text(), re.MULTILINE)}
+        (self.where / FOREIGN).write_text("".join(f"#include <{name}>\n" for name in (*sorted(names), *FOREIGN_LIBRARIES)))
+        self._checked([compiler(), *FLAGS, "-x", "c++-header", FOREIGN, "-o", f"{FOREIGN}.gch"])
+
     # ---- objects ---------------------------------------------------------------------------------------------------
 
     def _built(self, source: str, ending: str) -> pathlib.Path:
@@ -182,8 +216,9 @@ class Tree:
         """Where these files have changed. A change of flash is compiled with each source that has it: it has more in it than
         one test wants."""
         target = self._built(source, ".o")
-        command = [compiler(), "-std=c++20", "-O0", "-w", "-pthread", "-Iinclude", "-Itests", "-MMD", "-MF",
-                   str(self._built(source, ".d")), "-c", source, "-o", str(target)]
+        command = [compiler(), *FLAGS, "-MMD", "-MF", str(self._built(source, ".d")), "-c", source, "-o", str(target)]
+        if source not in (MAIN, MPI_MAIN):
+            command += ["-include", str((self.unchanged or self).where / FOREIGN)]
         if self.unchanged is None or not self.unchanged.depends_on(FLASH, changed):
             command.append("-DSEQPAR_FLASH_ELSEWHERE")
         if source.startswith("tests/tools/"):
@@ -230,7 +265,7 @@ class Tree:
         if test.name.startswith("mpi."):
             command = [*MPI_RUN, *command]
             # mpirun's own limit comes first: it ends the ranks, while a signal to it would leave them behind.
-            env.update(MPI_ENVIRONMENT, MPIEXEC_TIMEOUT=str(int(timeout)))
+            env["MPIEXEC_TIMEOUT"] = str(int(timeout))
             timeout += 10
         begin = time.monotonic()
         status, text = processes.run(command, self.where, timeout, env)

@@ -113,6 +113,7 @@ class Run:
             all_sources = [build.FLASH, *sources, *programs]  # the longest first
             print(f"compiling {len(all_sources)} sources without a defect, with {build.compiler()}",
                   flush=True)
+            self._unchanged.precompile()
             with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
                 objects = dict(zip(all_sources, pool.map(self._unchanged.compile, all_sources)))
             if programs:
