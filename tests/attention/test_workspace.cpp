@@ -48,7 +48,7 @@ TEST_CASE("an over-aligned block goes straight to the source") {
 }
 
 TEST_CASE("after a few steps of training no strategy allocates scratch") {
-    const index_t n = 512;
+    const index_t n = 128;
     for (const int p : {1, 4})
         for (const auto& strategy : testing::all_strategies<thread_communicator>(p))
             for (const saving save : {saving::resend, saving::keep}) {
