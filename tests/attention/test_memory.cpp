@@ -110,7 +110,7 @@ TEST_CASE("nothing of the size of the scores is ever held") {
     check(all_gather{}, flash{}, ranks, reuse);
     check(all_gather{1}, flash{}, ranks, reuse);
     check(ring{}, flash{}, ranks, reuse);
-    check(ring{}, reference{}, ranks, reuse);
+    if (!reuse) check(ring{}, reference{}, ranks, reuse); // has no scratch, and takes its time
     check(ring{ring_route::bidirectional(), ring_passing::keys}, flash{}, ranks, reuse);
     check(ring{ring_route::one_way(), ring_passing::queries}, flash{}, ranks, reuse);
     check(tree{}, flash{}, ranks, reuse);
