@@ -4,7 +4,8 @@
 
 #include "timed_loop.hpp"
 
-#include <seqpar/kernel/flash/engine.hpp>
+#include <seqpar/kernel/flash/instruction_set.hpp>
+#include <seqpar/kernel/flash/simd.hpp>
 
 namespace bench {
 
@@ -51,19 +52,18 @@ struct avx512_peak {
 template <class A>
 [[nodiscard]] timed_loop multiply_adds(seqpar::instruction_set set) {
     void (*run)(long, A, A*) = &baseline_peak::run<A>;
-    long chains = 12;
+    double chains = 12, bytes = 16; // of a vector
 #if defined(__x86_64__) || defined(__i386__)
-    if (set == seqpar::instruction_set::avx2) run = &avx2_peak::run<A>;
-    if (vectors_of(set) == seqpar::instruction_set::avx512) run = &avx512_peak::run<A>, chains = 24;
+    if (set == seqpar::instruction_set::avx2) run = &avx2_peak::run<A>, bytes = 32;
+    if (vectors_of(set) == seqpar::instruction_set::avx512) run = &avx512_peak::run<A>, chains = 24, bytes = 64;
 #endif
-    const double lanes = static_cast<double>(seqpar::flash_detail::engine_for<A>(set, true).lanes);
     const auto again = [run](long rounds) {
         alignas(64) A out[24 * 16];
         volatile A half = static_cast<A>(0.5);
         run(rounds, half, out);
         keep(out);
     };
-    return {again, 2.0 * static_cast<double>(chains) * lanes};
+    return {again, 2 * chains * bytes / sizeof(A)};
 }
 
 /// Floating-point operations a second of one core.

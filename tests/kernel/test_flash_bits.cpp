@@ -4,6 +4,9 @@
 #include "kernel/attention_case.hpp"
 #include "support/catch.hpp"
 
+#include <seqpar/kernel/flash/cache_size.hpp>
+#include <seqpar/kernel/flash/exp2.hpp>
+#include <seqpar/kernel/flash/scratch.hpp>
 #include <seqpar/layout/contiguous.hpp>
 #include <seqpar/layout/striped.hpp>
 #include <seqpar/layout/zigzag.hpp>

@@ -19,7 +19,7 @@ FLAGS = ("-std=c++20", "-O0", "-w", "-pthread", "-Iinclude", "-Itests")
 PROGRAM = "tools/seqpar"  # what tests of the room tools run
 MAIN, MPI_MAIN = "tests/support/catch_main.cpp", "tests/support/catch_mpi_main.cpp"
 MPI_RUN = ("mpirun", "-n", "4")  # what tests of the room mpi run under, with ./dev's settings of OpenMPI
-#: The kernel flash, compiled once: what a defect does not reach does not compile it again.
+#: The kernel flash, compiled once for all tests, and again where a defect reaches it.
 FLASH, FLASH_TEXT = "flash.cpp", "#include <seqpar/kernel/flash/compiled.hpp>\n"
 #: What no defect changes, the headers of others, is read once and not by each source. The tests' main functions define what
 #: Catch2 shall be before they include it.
@@ -180,14 +180,15 @@ class Tree:
         own = mutants.source_of(test)
         sources = [MPI_MAIN if test.startswith("mpi.") else MAIN, own]
         if re.search(r'#include "[./]*tools/seqpar/', (self.where / own).read_text()):
-            sources += [path for path in self.program_sources() if not re.search(r"/(main|\w*_threads|\w*_simgrid)\.cpp$", path)]
-        return sources
+            sources += [path for path in self.program_sources()
+                        if path != FLASH and not re.search(r"/(main|\w*_threads|\w*_simgrid)\.cpp$", path)]
+        return [*sources, FLASH]
 
     def program_sources(self) -> list[str]:  # as tools/CMakeLists.txt has it
         self._write_machines()
         other = "_without_simgrid" if simgrid_is_there() else "_with_simgrid"
-        return sorted(str(path.relative_to(self.where)) for path in (self.where / PROGRAM).glob("*.cpp")
-                      if "mpi" not in path.name and other not in path.name)
+        return [*sorted(str(path.relative_to(self.where)) for path in (self.where / PROGRAM).glob("*.cpp")
+                        if "mpi" not in path.name and other not in path.name), FLASH]
 
     def _write_machines(self) -> None:
         here = self.where / PROGRAM
@@ -212,14 +213,12 @@ class Tree:
         words = self._built(source, ".d").read_text().replace("\\\n", " ").split()
         return not set(paths).isdisjoint(words)
 
-    def compile(self, source: str, changed: tuple[str, ...] = ()) -> pathlib.Path:
-        """Where these files have changed. A change of flash is compiled with each source that has it: it has more in it than
-        one test wants."""
+    def compile(self, source: str) -> pathlib.Path:
         target = self._built(source, ".o")
         command = [compiler(), *FLAGS, "-MMD", "-MF", str(self._built(source, ".d")), "-c", source, "-o", str(target)]
         if source not in (MAIN, MPI_MAIN):
             command += ["-include", str((self.unchanged or self).where / FOREIGN)]
-        if self.unchanged is None or not self.unchanged.depends_on(FLASH, changed):
+        if source != FLASH:
             command.append("-DSEQPAR_FLASH_ELSEWHERE")
         if source.startswith("tests/tools/"):
             command += ["-include", "cstdlib"]
@@ -233,7 +232,7 @@ class Tree:
         """Of these sources, where these files have changed; and whether any was made anew."""
         assert self.unchanged is not None
         made = [self.unchanged.depends_on(source, changed) for source in sources]
-        return [self.compile(source, changed) if new else self.unchanged._built(source, ".o")
+        return [self.compile(source) if new else self.unchanged._built(source, ".o")
                 for source, new in zip(sources, made)], any(made)
 
     def link(self, objects: list[pathlib.Path], name: str) -> pathlib.Path:
@@ -243,9 +242,7 @@ class Tree:
             libraries.append("-lsimgrid")
         if name.startswith("mpi."):
             libraries += ["-lboost_mpi", "-lboost_serialization", *mpi_flags("link")]
-        # Behind the others: of what there is twice the first is taken, and theirs may have the defect.
-        flash = (self.unchanged or self)._built(FLASH, ".o")
-        self._checked([compiler(), "-pthread", *map(str, objects), str(flash), "-o", str(program), *libraries])
+        self._checked([compiler(), "-pthread", *map(str, objects), "-o", str(program), *libraries])
         return program
 
     def _checked(self, command: list[str]) -> None:

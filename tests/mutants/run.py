@@ -110,7 +110,7 @@ class Run:
         sources = list(dict.fromkeys(s for test in tests for s in self._unchanged.sources_of(test)))
         programs = self._unchanged.program_sources() if any(t.startswith("tools.") for t in tests) else []
         try:
-            all_sources = [build.FLASH, *sources, *programs]  # the longest first
+            all_sources = list(dict.fromkeys([build.FLASH, *sources, *programs]))  # the longest first
             print(f"compiling {len(all_sources)} sources without a defect, with {build.compiler()}",
                   flush=True)
             self._unchanged.precompile()

@@ -1,22 +1,19 @@
 #pragma once
 
-#include <seqpar/kernel/flash/engine.hpp>
+#include <seqpar/core/error.hpp>
+#include <seqpar/kernel/flash/asked_score.hpp>
+#include <seqpar/kernel/flash/instruction_set.hpp>
+#include <seqpar/kernel/flash/passes.hpp>
+#include <seqpar/kernel/kernel.hpp>
+#if !defined(SEQPAR_FLASH_ELSEWHERE)
 #include <seqpar/kernel/flash/forward_pass.hpp>
 #include <seqpar/kernel/flash/gradient_pass.hpp>
-#include <seqpar/kernel/flash/gradient_scratch.hpp>
-#include <seqpar/kernel/flash/instruction_set.hpp>
-#include <seqpar/kernel/flash/key_panels.hpp>
-#include <seqpar/kernel/flash/key_tiles.hpp>
-#include <seqpar/kernel/flash/scratch.hpp>
-#include <seqpar/kernel/kernel.hpp>
+#endif
 
-#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
-#include <vector>
 
 namespace seqpar {
 
@@ -66,18 +63,8 @@ struct flash {
                  partial<accumulator_t<T>>& into) const {
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), changes_values(s));
-        const std::vector<positions> sources = rows_of<T>(keys);
-        const flash_detail::panel_plan plan(sources, code.panel_keys);
-        const extents &q_shape = q.view.shape(), &v_shape = keys.front().v.shape();
-        const int workers = how.executor.workers();
-        const flash_detail::forward_scratch<T> layout(code, plan, q_shape, v_shape, workers);
-        std::size_t bytes = layout.bytes();
-        if constexpr (std::is_same_v<T, bfloat16>) // as workspace_bytes says, which knows no score
-            bytes = std::max(bytes, scratch_bytes<T>(!changes_values(s), q_shape, v_shape, sources, workers));
-        const buffer scratch(bytes, how.memory);
-        if (layout.bytes() == 0 || !sees_anything(how, q.at.rows, plan.runs(), s)) return;
-        flash_detail::forward_pass<T, S>(code, how, q, keys, s, into, plan, layout, scratch.data()).run();
+        const flash_detail::asked_score_of<accumulator_t<T>, S> asked(s);
+        flash_detail::forward<T>(target(), how, q, keys, asked, into);
     }
 
     /// Scratch of forward, to the byte: forward_scratch has the terms. With many rows: the keys and values of one head in
@@ -88,11 +75,7 @@ struct flash {
     [[nodiscard]] std::size_t workspace_bytes(const extents& q, const extents& v, std::span<const positions> keys,
                                               int workers) const {
         check();
-        const std::size_t bytes = scratch_bytes<T>(true, q, v, keys, workers);
-        if constexpr (std::is_same_v<T, bfloat16>)
-            return std::max(bytes, scratch_bytes<T>(false, q, v, keys, workers));
-        else
-            return bytes;
+        return flash_detail::forward_bytes<T>(target(), q, v, keys, workers);
     }
 
     /// As `kernel` says: five products for each pair of tiles that the score lets be seen, however many workers there
@@ -104,14 +87,8 @@ struct flash {
                   std::span<const key_gradients<accumulator_t<T>>> dkv) const {
         check();
         if (keys.empty()) return;
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), true);
-        const std::vector<positions> sources = rows_of<T>(keys);
-        const flash_detail::key_tiles tiles(sources);
-        const flash_detail::gradient_scratch<T> layout(code, tiles, q.view.shape(), keys.front().v.shape(),
-                                                       how.executor.workers());
-        const buffer scratch(layout.bytes(), how.memory);
-        if (layout.bytes() == 0) return;
-        flash_detail::gradient_pass<T, S>(code, how, q, rows, keys, s, dq, dkv, tiles, layout, scratch.data()).run();
+        const flash_detail::asked_score_of<accumulator_t<T>, S> asked(s);
+        flash_detail::backward<T>(target(), how, q, rows, keys, asked, dq, dkv);
     }
 
     /// Scratch of backward, to the byte: q, dout and dq of a head (of several, where it has too few keys for the
@@ -120,37 +97,11 @@ struct flash {
     [[nodiscard]] std::size_t backward_workspace_bytes(const extents& q, const extents& v,
                                                        std::span<const positions> keys, int workers) const {
         check();
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), true);
-        return flash_detail::gradient_scratch<T>(code, flash_detail::key_tiles(keys), q, v, workers).bytes();
+        return flash_detail::backward_bytes<T>(target(), q, v, keys, workers);
     }
 
     [[nodiscard]] std::string name() const {
         return forced == instruction_set::automatic ? "flash" : detail::concat("flash(", to_string(forced), ')');
-    }
-
-private:
-    template <class T>
-    [[nodiscard]] std::size_t scratch_bytes(bool products_in_float, const extents& q, const extents& v,
-                                            std::span<const positions> keys, int workers) const {
-        const flash_detail::engine<T> code = flash_detail::engine_for<T>(target(), products_in_float);
-        const flash_detail::panel_plan plan(keys, code.panel_keys);
-        return flash_detail::forward_scratch<T>(code, plan, q, v, workers).bytes();
-    }
-
-    template <class T>
-    [[nodiscard]] static std::vector<positions> rows_of(std::span<const key_block<T>> keys) {
-        std::vector<positions> rows;
-        for (const key_block<T>& b : keys) rows.push_back(b.at.rows);
-        return rows;
-    }
-
-    template <score S>
-    [[nodiscard]] static bool sees_anything(const context& how, const positions& rows, const std::vector<run>& keys,
-                                            const S& s) {
-        for (const run& r : rows.runs())
-            for (const run& k : keys)
-                if (s.cover(how.n, r.range(), k.range()) != coverage::none) return true;
-        return false;
     }
 };
 static_assert(kernel<flash> && kernel<flash, double> && kernel<flash, bfloat16>);

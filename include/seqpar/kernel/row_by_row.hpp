@@ -37,7 +37,7 @@ class row_by_row {
 
 public:
     row_by_row(const context& how, const block<const T>& q, std::span<const key_block<T>> keys, const S& s)
-        : how_(how), q_(q), keys_(keys), score_(s), plan_(interleave(positions_of(keys))),
+        : how_(how), q_(q), keys_(keys), score_(s), plan_(interleave(rows_of<T>(keys))),
           places_(static_cast<std::size_t>(plan_.rows.size()), how.memory) {
         for (const segment& part : plan_.segments)
             for (index_t i = 0; i < part.count; ++i)
@@ -115,11 +115,6 @@ private:
     [[nodiscard]] static std::span<C> part(std::pmr::vector<C>& of, index_t begin, interval i) noexcept {
         return std::span<C>(of).subspan(static_cast<std::size_t>(begin + i.first),
                                         static_cast<std::size_t>(i.last - i.first));
-    }
-    [[nodiscard]] static std::vector<positions> positions_of(std::span<const key_block<T>> keys) {
-        std::vector<positions> all;
-        for (const key_block<T>& b : keys) all.push_back(b.at.rows);
-        return all;
     }
 
     /// What row i and the j-th key, which has weight p in it, add to the gradients of each other. Returns dS.

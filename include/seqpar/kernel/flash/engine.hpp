@@ -311,11 +311,4 @@ template <class T>
     return engine_of<baseline_target, T>();
 }
 
-// All of the code above is reached by way of engine_for: a program can have it compiled once, see compiled.hpp.
-#if defined(SEQPAR_FLASH_ELSEWHERE)
-extern template engine<float> engine_for<float>(instruction_set, bool) noexcept;
-extern template engine<double> engine_for<double>(instruction_set, bool) noexcept;
-extern template engine<bfloat16> engine_for<bfloat16>(instruction_set, bool) noexcept;
-#endif
-
 } // namespace seqpar::flash_detail

@@ -4,6 +4,7 @@
 #include <seqpar/core/partial.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
 #include <seqpar/kernel/flash/key_panels.hpp>
+#include <seqpar/kernel/flash/passes.hpp>
 #include <seqpar/kernel/flash/row_changes.hpp>
 #include <seqpar/kernel/flash/scratch.hpp>
 #include <seqpar/kernel/flash/tile.hpp>
@@ -25,16 +26,17 @@ namespace seqpar::flash_detail {
 ///
 /// A tile of rows starts each chunk of the keys from nothing and is merged into what it has when the chunk ends, so its
 /// bits are the same whoever computes which chunk.
-template <class T, score S>
+template <class T>
 class forward_pass {
     using A = accumulator_t<T>;
     using scratch = forward_scratch<T>;
 
 public:
     forward_pass(const engine<T>& code, const context& how, const block<const T>& q, std::span<const key_block<T>> keys,
-                 const S& s, partial<A>& into, const panel_plan& plan, const scratch& layout, std::byte* base)
+                 const asked_score<A>& s, partial<A>& into, const panel_plan& plan, const scratch& layout,
+                 std::byte* base)
         : code_(code), how_(how), q_(q), score_(s), into_(into), plan_(plan), layout_(layout), base_(base),
-          packer_(code, plan, keys, layout.columns()), changed_(changes_values(s)),
+          packer_(code, plan, keys, layout.columns()), changed_(s.changes),
           scale_(static_cast<A>(changed_ ? how.scale : how.scale * std::numbers::log2e)) {
         for (index_t h = 0; h < q.view.shape().heads; ++h) {
             const index_t kv_head = how.kv_head(q.at.heads, h, keys.front().at.heads);
@@ -271,8 +273,7 @@ private:
             std::fill_n(s.reference, code_.tile_rows, std::numeric_limits<A>::lowest());
             s.started = true;
         }
-        const changes_of<A, S> changes(score_, how_.n, how_.first_batch + b, s.head.data(), s.at.data(),
-                                       plan_.runs()[r]);
+        const row_changes<A> changes(score_, how_.n, how_.first_batch + b, s.head.data(), s.at.data(), plan_.runs()[r]);
         const tile<A> t{scale_,
                         s.q,
                         weights,
@@ -357,7 +358,7 @@ private:
     const engine<T>& code_;
     const context& how_;
     const block<const T>& q_;
-    const S& score_;
+    const asked_score<A>& score_;
     partial<A>& into_;
     const panel_plan& plan_;
     const scratch& layout_;
@@ -367,5 +368,45 @@ private:
     A scale_;
     std::vector<group> groups_;
 };
+
+template <class T>
+[[nodiscard]] std::size_t forward_bytes(instruction_set set, bool products_in_float, const extents& q, const extents& v,
+                                        std::span<const positions> keys, int workers) {
+    const engine<T> code = engine_for<T>(set, products_in_float);
+    return forward_scratch<T>(code, panel_plan(keys, code.panel_keys), q, v, workers).bytes();
+}
+
+template <class T>
+std::size_t forward_bytes(instruction_set set, const extents& q, const extents& v, std::span<const positions> keys,
+                          int workers) {
+    const std::size_t bytes = forward_bytes<T>(set, true, q, v, keys, workers);
+    if constexpr (std::is_same_v<T, bfloat16>)
+        return std::max(bytes, forward_bytes<T>(set, false, q, v, keys, workers));
+    else
+        return bytes;
+}
+
+template <class T>
+void forward(instruction_set set, const context& how, const block<const T>& q, std::span<const key_block<T>> keys,
+             const asked_score<accumulator_t<T>>& s, partial<accumulator_t<T>>& into) {
+    const engine<T> code = engine_for<T>(set, s.changes);
+    const std::vector<positions> sources = rows_of<T>(keys);
+    const panel_plan plan(sources, code.panel_keys);
+    const extents &q_shape = q.view.shape(), &v_shape = keys.front().v.shape();
+    const int workers = how.executor.workers();
+    const forward_scratch<T> layout(code, plan, q_shape, v_shape, workers);
+    std::size_t bytes = layout.bytes();
+    if constexpr (std::is_same_v<T, bfloat16>) // as forward_bytes says, which knows no score
+        bytes = std::max(bytes, forward_bytes<T>(set, !s.changes, q_shape, v_shape, sources, workers));
+    const buffer scratch(bytes, how.memory);
+    if (layout.bytes() == 0) return;
+    const auto sees_anything = [&] {
+        for (const run& r : q.at.rows.runs())
+            for (const run& k : plan.runs())
+                if (s.cover(how.n, r.range(), k.range()) != coverage::none) return true;
+        return false;
+    };
+    if (sees_anything()) forward_pass<T>(code, how, q, keys, s, into, plan, layout, scratch.data()).run();
+}
 
 } // namespace seqpar::flash_detail

@@ -6,6 +6,7 @@
 #include <seqpar/kernel/flash/gradient_tile.hpp>
 #include <seqpar/kernel/flash/key_tiles.hpp>
 #include <seqpar/kernel/flash/panel_rows.hpp>
+#include <seqpar/kernel/flash/passes.hpp>
 #include <seqpar/kernel/flash/row_changes.hpp>
 #include <seqpar/kernel/flash/tile_view.hpp>
 #include <seqpar/kernel/kernel.hpp>
@@ -28,18 +29,18 @@ namespace seqpar::flash_detail {
 /// A worker takes a tile of keys, whose dk and dv stay in cache while it goes over all tiles of rows, from the last to
 /// the first. Its addition to a tile's dq waits for the tile of keys before it: so the sums of dq have one order whatever
 /// the number of workers, each product is made once, and workers follow each other one tile of rows apart.
-template <class T, differentiable_score S>
+template <class T>
 class gradient_pass {
     using A = accumulator_t<T>;
     using scratch = gradient_scratch<T>;
 
 public:
     gradient_pass(const engine<T>& code, const context& how, const block<const T>& q, const row_gradients<T>& rows,
-                  std::span<const key_block<T>> keys, const S& s, const tensor_view<A>& dq,
+                  std::span<const key_block<T>> keys, const asked_score<A>& s, const tensor_view<A>& dq,
                   std::span<const key_gradients<A>> dkv, const key_tiles& tiles, const scratch& layout, std::byte* base)
         : code_(code), how_(how), q_(q), rows_(rows), keys_(keys), score_(s), dq_(dq), dkv_(dkv), tiles_(tiles),
-          layout_(layout), base_(base), scale_(static_cast<A>(how.scale)), changes_(changes_values(s)),
-          slopes_(!how.slope_gradients.empty() && slopes_of(s) > 0) {
+          layout_(layout), base_(base), scale_(static_cast<A>(how.scale)), changes_(s.changes),
+          slopes_(!how.slope_gradients.empty() && s.slopes > 0) {
         for (index_t t = 0; t < layout.tiles(); ++t) ranges_.push_back(range_of(t));
     }
 
@@ -304,8 +305,8 @@ private:
             const bool all = seen.all_first == 0 && seen.all_last == k.keys.count;
             std::array<position, gradient_rows> at_rows{};
             if (changes_) for_each_row(t, [&](index_t r, position p) { at_rows[static_cast<std::size_t>(r)] = p; });
-            const changes_of<A, S> changes(score_, how_.n, how_.first_batch + at.b, heads.data(), at_rows.data(),
-                                           k.keys, slopes_);
+            const row_changes<A> changes(score_, how_.n, how_.first_batch + at.b, heads.data(), at_rows.data(), k.keys,
+                                         slopes_);
             std::array<double, gradient_rows> slopes{};
             const gradient_tile<A> tile{rows.q + row * kc,
                                         rows.dout + row * vc,
@@ -354,7 +355,7 @@ private:
     const block<const T>& q_;
     const row_gradients<T>& rows_;
     std::span<const key_block<T>> keys_;
-    const S& score_;
+    const asked_score<A>& score_;
     const tensor_view<A>& dq_;
     std::span<const key_gradients<A>> dkv_;
     const key_tiles& tiles_;
@@ -364,5 +365,24 @@ private:
     bool changes_, slopes_;              // the score changes values; gradients of its slopes are wanted
     std::vector<position_range> ranges_; // of each tile of rows
 };
+
+template <class T>
+std::size_t backward_bytes(instruction_set set, const extents& q, const extents& v, std::span<const positions> keys,
+                           int workers) {
+    return gradient_scratch<T>(engine_for<T>(set, true), key_tiles(keys), q, v, workers).bytes();
+}
+
+template <class T>
+void backward(instruction_set set, const context& how, const block<const T>& q, const row_gradients<T>& rows,
+              std::span<const key_block<T>> keys, const asked_score<accumulator_t<T>>& s,
+              const tensor_view<accumulator_t<T>>& dq, std::span<const key_gradients<accumulator_t<T>>> dkv) {
+    const engine<T> code = engine_for<T>(set, true);
+    const std::vector<positions> sources = rows_of<T>(keys);
+    const key_tiles tiles(sources);
+    const gradient_scratch<T> layout(code, tiles, q.view.shape(), keys.front().v.shape(), how.executor.workers());
+    const buffer scratch(layout.bytes(), how.memory);
+    if (layout.bytes() == 0) return;
+    gradient_pass<T>(code, how, q, rows, keys, s, dq, dkv, tiles, layout, scratch.data()).run();
+}
 
 } // namespace seqpar::flash_detail
