@@ -1,6 +1,6 @@
 /// @file
 /// The code of `flash` for all instruction sets and storage types, compiled where this is included: by one source file of a
-/// program whose others are compiled with SEQPAR_FLASH_ELSEWHERE defined, which takes them half the time and less. Files that
+/// program whose others are compiled with SEQPAR_FLASH_ELSEWHERE defined, which takes them two thirds of the time. Files that
 /// are compiled without it have the code themselves, and may be in the same program.
 #pragma once
 
