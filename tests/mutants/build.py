@@ -181,8 +181,8 @@ class Tree:
         sources = [MPI_MAIN if test.startswith("mpi.") else MAIN, own]
         if re.search(r'#include "[./]*tools/seqpar/', (self.where / own).read_text()):
             sources += [path for path in self.program_sources()
-                        if path != FLASH and not re.search(r"/(main|\w*_threads|\w*_simgrid)\.cpp$", path)]
-        return [*sources, FLASH]
+                        if not re.search(r"/(main|\w*_threads|\w*_simgrid)\.cpp$", path)]
+        return list(dict.fromkeys([*sources, FLASH]))
 
     def program_sources(self) -> list[str]:  # as tools/CMakeLists.txt has it
         self._write_machines()
@@ -198,10 +198,12 @@ class Tree:
         (here / "shipped_machines.cpp").write_text(template.replace("@shipped_machines@", machines))
 
     def precompile(self) -> None:
-        """The headers of others: those of the standard library that are included somewhere here, and some that are large."""
+        """The headers of others, as far as they are there: those of the standard library that are included somewhere here, and
+        some that are large."""
         names = {name for folder in COPIED for path in (self.where / folder).glob("**/*.[ch]pp")
                  for name in re.findall(r"^#include <(\w+)>", path.read_text(), re.MULTILINE)}
-        (self.where / FOREIGN).write_text("".join(f"#include <{name}>\n" for name in (*sorted(names), *FOREIGN_LIBRARIES)))
+        (self.where / FOREIGN).write_text("".join(f"#if __has_include(<{name}>)\n#include <{name}>\n#endif\n"
+                                                  for name in (*sorted(names), *FOREIGN_LIBRARIES)))
         self._checked([compiler(), *FLAGS, "-x", "c++-header", FOREIGN, "-o", f"{FOREIGN}.gch"])
 
     # ---- objects ---------------------------------------------------------------------------------------------------
