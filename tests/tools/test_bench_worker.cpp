@@ -156,7 +156,7 @@ TEST_CASE("the worker of the benchmarks says what is wrong and goes on") {
                                {{"do", "run"}},
                                {{"do", "forget"}},
                                {{"do", "run"}}});
-    for (const std::size_t wrong : {0, 1, 2, 3, 4, 5, 9}) CHECK(said[wrong].contains("error"));
+    for (const std::size_t wrong : {0U, 1U, 2U, 3U, 4U, 5U, 9U}) CHECK(said[wrong].contains("error"));
     CHECK(contains(said[1]["error"], "allowed are full, causal, window:L, documents:n"));
     CHECK(contains(said[2]["error"], "q.npy"));
     CHECK(said[7]["seconds"] > 0);
