@@ -61,11 +61,12 @@ set(seqpar_mpi_environment
     OMPI_MCA_btl_vader_single_copy_mechanism=none
 )
 set(seqpar_sanitizer_environment)
+set(seqpar_mpi_sanitizer_environment)
 set(seqpar_launcher)
 if(SEQPAR_SANITIZE MATCHES "address")
     # Leaks of OpenMPI are told by the library that they go through, which is compiled without frame pointers: a stack that is
     # followed by tables takes half of a test's time, and is for the runs under MPI alone.
-    list(APPEND seqpar_mpi_environment ASAN_OPTIONS=fast_unwind_on_malloc=0)
+    set(seqpar_mpi_sanitizer_environment ASAN_OPTIONS=fast_unwind_on_malloc=0)
     set(seqpar_sanitizer_environment
         "LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/lsan.supp:print_suppressions=0"
         UBSAN_OPTIONS=print_stacktrace=1
@@ -149,7 +150,10 @@ function(seqpar_add_run name)
                 $<TARGET_FILE:${arg_TARGET}> ${MPIEXEC_POSTFLAGS} ${arg_ARGUMENTS}
         )
         # mpirun's own limit comes first: it ends the ranks and says so, while ctest's would leave them behind.
-        list(APPEND environment ${seqpar_mpi_environment} MPIEXEC_TIMEOUT=${arg_TIMEOUT})
+        list(
+            APPEND environment
+            ${seqpar_mpi_environment} ${seqpar_mpi_sanitizer_environment} MPIEXEC_TIMEOUT=${arg_TIMEOUT}
+        )
         math(EXPR arg_TIMEOUT "${arg_TIMEOUT} + 10")
         set(arg_PROCESSORS ${arg_RANKS})
     else()
