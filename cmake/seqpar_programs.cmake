@@ -39,15 +39,11 @@ if(SEQPAR_FUZZ)
     # The kernels take ten minutes to compile where every branch reports: the sanitizers' own builds look into them. An option
     # of the source, as the target's own come before those of seqpar_sanitizers, which would win.
     set_source_files_properties("${PROJECT_BINARY_DIR}/flash.cpp" PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
-elseif(SEQPAR_SANITIZE)
-    # Nearly all the work of a test is here, and a tenth of what there is to compile.
-    set_source_files_properties("${PROJECT_BINARY_DIR}/flash.cpp" PROPERTIES COMPILE_OPTIONS -O1)
-endif()
-if(SEQPAR_SANITIZE MATCHES "address" AND NOT SEQPAR_FUZZ)
+elseif(SEQPAR_SANITIZE MATCHES "address")
     # clang++ takes ten minutes as well to check its arithmetic; g++'s build does.
-    set_property(
-        SOURCE "${PROJECT_BINARY_DIR}/flash.cpp"
-        APPEND PROPERTY COMPILE_OPTIONS $<IF:$<CXX_COMPILER_ID:GNU>,-fsanitize=alignment,-fno-sanitize=undefined>
+    set_source_files_properties(
+        "${PROJECT_BINARY_DIR}/flash.cpp"
+        PROPERTIES COMPILE_OPTIONS $<IF:$<CXX_COMPILER_ID:GNU>,-fsanitize=alignment,-fno-sanitize=undefined>
     )
 endif()
 
