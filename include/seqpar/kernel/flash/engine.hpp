@@ -3,6 +3,7 @@
 #include <seqpar/kernel/flash/cache_size.hpp>
 #include <seqpar/kernel/flash/fold.hpp>
 #include <seqpar/kernel/flash/fold_amx.hpp>
+#include <seqpar/kernel/flash/fold_in_place.hpp>
 #include <seqpar/kernel/flash/fold_pairs.hpp>
 #include <seqpar/kernel/flash/gradient.hpp>
 #include <seqpar/kernel/flash/instruction_set.hpp>
@@ -25,9 +26,9 @@ struct engine {
     index_t tile_rows;  ///< rows of a tile of forward
     index_t weights;    ///< elements of its scratch for scores and weights
     void (*fold)(const tile<A>&, const stretch<A>&);
-    void (*fold_few)(const tile<A>&, const stretch<A>&);     ///< the same for few rows
-    void (*fold_changed)(const tile<A>&, const stretch<A>&); ///< where the score changes values
-    void (*key_gradients)(const gradient_tile<A>&);          ///< P, dS, dk, dv
+    void (*fold_in_place)(const tile<A>&, const keys_in_place<T>&); ///< the same for few rows; null: never
+    void (*fold_changed)(const tile<A>&, const stretch<A>&);        ///< where the score changes values
+    void (*key_gradients)(const gradient_tile<A>&);                 ///< P, dS, dk, dv
     void (*key_gradients_changed)(const gradient_tile<A>&);
     void (*row_gradients)(const gradient_tile<A>&); ///< then dq
     index_t packing; ///< elements of q, k and v that lie side by side in sizeof(A) bytes: 1 in A, or 2 in bfloat16
@@ -37,7 +38,7 @@ struct engine {
     /// the same of a row of q, as forward wants it
     bool (*copy_query)(const T* from, index_t step, index_t count, A factor, A* to, index_t columns);
     /// k of a panel's keys
-    void (*transpose_rows)(const T* const* rows, const index_t* steps, index_t dim, A* panel, data_to_come& ahead);
+    void (*transpose_rows)(const T* const* rows, const index_t* steps, index_t dim, A* panel);
     /// v of a panel's keys; tells whether all are finite
     bool (*copy_rows)(const T* const* rows, const index_t* steps, index_t dim, A* to, index_t columns);
     void (*add_lanes)(A* sums, index_t rows); ///< sums: [rows][lanes], into the first lane
@@ -66,9 +67,9 @@ template <class Target, class T>
             S::panel_keys,
             rows,
             rows * block_keys,
-            &Target::template fold<false, false, A>,
-            &Target::template fold<false, true, A>,
-            &Target::template fold<true, false, A>,
+            &Target::template fold<false, A>,
+            &Target::template fold_in_place<T>,
+            &Target::template fold<true, A>,
             &Target::template key_gradients<false, A>,
             &Target::template key_gradients<true, A>,
             &Target::template row_gradients<A>,
@@ -92,9 +93,13 @@ struct baseline_target {
     template <class A>
     using simd_of = simd<A, 16, 4, 2>;
 #endif
-    template <bool Changes, bool Few, class A>
+    template <bool Changes, class A>
     static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<baseline_target, Changes, Few>(t, s);
+        fold_panels<baseline_target, Changes>(t, s);
+    }
+    template <class T>
+    static void fold_in_place(const tile<accumulator_t<T>>& t, const keys_in_place<T>& s) {
+        fold_keys_in_place<baseline_target>(t, s);
     }
     template <bool Changes, class A>
     static void key_gradients(const gradient_tile<A>& t) {
@@ -115,9 +120,8 @@ struct baseline_target {
         return copy_row<simd_of<accumulator_t<T>>>(from, step, count, factor, to, columns);
     }
     template <class T>
-    static void transpose(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* panel,
-                          data_to_come& ahead) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel, ahead);
+    static void transpose(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* panel) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel);
     }
     template <class T>
     static bool copy_all(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* to,
@@ -139,9 +143,13 @@ struct avx2_target {
     template <class A>
     using simd_of = simd<A, 32, 4, 2>;
 
-    template <bool Changes, bool Few, class A>
+    template <bool Changes, class A>
     [[gnu::target("avx2,fma")]] static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<avx2_target, Changes, Few>(t, s);
+        fold_panels<avx2_target, Changes>(t, s);
+    }
+    template <class T>
+    [[gnu::target("avx2,fma")]] static void fold_in_place(const tile<accumulator_t<T>>& t, const keys_in_place<T>& s) {
+        fold_keys_in_place<avx2_target>(t, s);
     }
     template <bool Changes, class A>
     [[gnu::target("avx2,fma")]] static void key_gradients(const gradient_tile<A>& t) {
@@ -163,8 +171,8 @@ struct avx2_target {
     }
     template <class T>
     [[gnu::target("avx2,fma")]] static void transpose(const T* const* rows, const index_t* steps, index_t dim,
-                                                      accumulator_t<T>* panel, data_to_come& ahead) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel, ahead);
+                                                      accumulator_t<T>* panel) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel);
     }
     template <class T>
     [[gnu::target("avx2,fma")]] static bool copy_all(const T* const* rows, const index_t* steps, index_t dim,
@@ -185,9 +193,14 @@ struct avx512_target {
     template <class A>
     using simd_of = simd<A, 64, 8, 4>;
 
-    template <bool Changes, bool Few, class A>
+    template <bool Changes, class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void fold(const tile<A>& t, const stretch<A>& s) {
-        fold_panels<avx512_target, Changes, Few>(t, s);
+        fold_panels<avx512_target, Changes>(t, s);
+    }
+    template <class T>
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void fold_in_place(const tile<accumulator_t<T>>& t,
+                                                                                        const keys_in_place<T>& s) {
+        fold_keys_in_place<avx512_target>(t, s);
     }
     template <bool Changes, class A>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void key_gradients(const gradient_tile<A>& t) {
@@ -209,8 +222,8 @@ struct avx512_target {
     }
     template <class T>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void
-    transpose(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* panel, data_to_come& ahead) {
-        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel, ahead);
+    transpose(const T* const* rows, const index_t* steps, index_t dim, accumulator_t<T>* panel) {
+        transpose_rows<simd_of<accumulator_t<T>>>(rows, steps, dim, panel);
     }
     template <class T>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static bool
@@ -232,18 +245,21 @@ struct avx512_target {
 #if defined(__x86_64__) || defined(__i386__)
 /// avx512_target with products of bfloat16.
 struct avx512_bf16_target : avx512_target {
-    template <bool Few>
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
     fold_pairs(const tile<float>& t, const stretch<float>& s) {
-        flash_detail::fold_pairs<avx512_target, Few>(t, s);
+        flash_detail::fold_pairs<avx512_target>(t, s);
+    }
+    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
+    fold_pairs_in_place(const tile<float>& t, const keys_in_place<bfloat16>& s) {
+        flash_detail::fold_pairs_in_place<avx512_target>(t, s);
     }
     static bool copy_query(const bfloat16* from, index_t step, index_t count, float, float* to, index_t columns) {
         copy_pairs(from, step, count, reinterpret_cast<pair*>(to), columns);
         return true;
     }
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
-    transpose(const bfloat16* const* rows, const index_t* steps, index_t dim, float* panel, data_to_come& ahead) {
-        transpose_pairs<pair_simd::panel_keys>(rows, steps, dim, (dim + 1) / 2, reinterpret_cast<pair*>(panel), ahead);
+    transpose(const bfloat16* const* rows, const index_t* steps, index_t dim, float* panel) {
+        transpose_pairs<pair_simd::panel_keys>(rows, steps, dim, (dim + 1) / 2, reinterpret_cast<pair*>(panel));
     }
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static bool
     copy_all(const bfloat16* const* rows, const index_t* steps, index_t dim, float* to, index_t columns) {
@@ -260,9 +276,9 @@ struct amx_target : avx512_bf16_target {
         fold_amx(t, s);
     }
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static void
-    transpose(const bfloat16* const* rows, const index_t* steps, index_t dim, float* panel, data_to_come& ahead) {
+    transpose(const bfloat16* const* rows, const index_t* steps, index_t dim, float* panel) {
         transpose_pairs<amx_simd::panel_keys>(rows, steps, dim, amx_steps(dim) * amx_pairs,
-                                              reinterpret_cast<pair*>(panel), ahead);
+                                              reinterpret_cast<pair*>(panel));
     }
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] static bool
     copy_all(const bfloat16* const* rows, const index_t* steps, index_t dim, float* to, index_t columns) {
@@ -283,8 +299,8 @@ template <class T>
             if (set == instruction_set::avx512_bf16 && !products_in_float) {
                 using target = avx512_bf16_target;
                 code.packing = code.k_step = 2;
-                code.fold = &target::fold_pairs<false>;
-                code.fold_few = &target::fold_pairs<true>;
+                code.fold = &target::fold_pairs;
+                code.fold_in_place = &target::fold_pairs_in_place;
                 code.copy_query = &target::copy_query;
                 code.transpose_rows = &target::transpose;
                 code.copy_rows = &target::copy_all;
@@ -297,7 +313,8 @@ template <class T>
                 code.weights = amx_scratch;
                 code.packing = 2;
                 code.k_step = 2 * amx_pairs;
-                code.fold = code.fold_few = &target::fold;
+                code.fold = &target::fold;
+                code.fold_in_place = nullptr;
                 code.copy_query = &target::copy_query;
                 code.transpose_rows = &target::transpose;
                 code.copy_rows = &target::copy_all;

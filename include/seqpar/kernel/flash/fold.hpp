@@ -54,13 +54,13 @@ template <class S, bool Masked, int C>
 }
 
 /// x[r][j] = q_r . k_j for the first C vectors of keys of a panel. q: rows `columns` apart, k: [dim][panel_keys].
-template <class S, bool Masked, int C = S::score_vectors, class Ahead = nothing_to_come>
+template <class S, bool Masked, int C = S::score_vectors>
 [[gnu::always_inline]] inline bool
 score_panel(const typename S::value_type* q, index_t columns, const typename S::value_type* k, index_t dim,
             typename S::value_type* x, const typename S::value_type* reference, const typename S::value_type* first,
-            const typename S::value_type* last, Ahead&& ahead = {}) {
+            const typename S::value_type* last) {
     typename S::vector tile[S::score_rows][C];
-    multiply_panel<S>(q, columns, 1, k, dim, tile, ahead);
+    multiply_panel<S>(q, columns, 1, k, dim, tile);
     return store_scores<S, Masked>(tile, x, reference, first, last);
 }
 
@@ -239,29 +239,18 @@ template <class S>
     }
 }
 
-/// Whether register tiles of score_rows rows waste fewer on this many than those of value_rows.
-template <class S>
-[[nodiscard]] constexpr bool fits_score_rows(index_t rows) noexcept {
-    const auto rounded = [](index_t n, index_t to) { return (n + to - 1) / to * to; };
-    return rounded(rows, S::score_rows) < rounded(rows, S::value_rows);
-}
-
 /// Folds panels of keys into a tile: the online softmax of FlashAttention (Dao et al. 2022, arXiv:2205.14135) with a
 /// reference that follows the maximum lazily.
 ///
 /// Blocks of keys are counted from the run's first panel and not from the first one that this tile sees, and a panel
 /// that is computed under a mask adds zeros: so a row gets the same bits whatever its neighbours see. Where the score
 /// `Changes` values, all panels are masked.
-///
-/// Where rows are `Few`, products take them as they suit these, and ask for the next keys and values meanwhile.
-template <class Target, bool Changes, bool Few, class A>
+template <class Target, bool Changes, class A>
 [[gnu::always_inline]] inline void fold_panels(const tile<A>& t, const stretch<A>& s) {
     using S = typename Target::template simd_of<A>;
     constexpr index_t R = S::score_rows, keys = S::panel_keys, panels = block_keys / keys;
     static_assert(block_keys % keys == 0 && least_tile_rows % R == 0 && least_tile_rows % S::value_rows == 0);
     A first[R], last[R];
-    data_to_come ahead;
-    if constexpr (Few) ahead = *s.ahead;
 
     for (index_t p0 = s.begin; p0 < s.end;) {
         const index_t block = p0 / panels * panels, p1 = std::min(block + panels, s.end);
@@ -290,8 +279,6 @@ template <class Target, bool Changes, bool Few, class A>
                         raise = rescale_panel<S>(x, t.reference + r, first, last);
                     else
                         raise = score_seen_panel<S>(vectors, q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
-                } else if (Few && r == 0) {
-                    raise = score_panel<S, false>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last, ahead);
                 } else {
                     raise = score_panel<S, false>(q, t.q_columns, k, t.dim, x, t.reference + r, first, last);
                 }
@@ -307,21 +294,14 @@ template <class Target, bool Changes, bool Few, class A>
         if constexpr (Changes) {
             if (t.changes->drops) drop_weights<S>(t, p0, p1, block * keys);
         }
-        if (!hide_values && !Few && (Changes || p0 < s.full_begin || p1 > s.full_end)) {
+        if (!hide_values && (Changes || p0 < s.full_begin || p1 > s.full_end)) {
             add_seen_values<S>(t, s, p0, p1, block * keys);
         } else if (!hide_values) {
             const index_t begin = std::max(p0 * keys, s.first_key), end = std::min(p1 * keys, s.last_key);
             const A* p = t.p + (begin - block * keys);
             const A* v = s.v + (begin - s.base * keys) * s.v_step;
-            if constexpr (!Few)
-                add_product<S, S::value_rows, S::value_vectors, block_keys, 1>(p, v, s.v_step, end - begin, t.columns,
-                                                                               t.acc, 0, t.rows);
-            else if (fits_score_rows<S>(t.rows))
-                add_product<S, S::score_rows, 3, block_keys, 1>(p, v, s.v_step, end - begin, t.columns, t.acc, 0,
-                                                                t.rows, ahead);
-            else
-                add_product<S, S::value_rows, S::value_vectors, block_keys, 1>(p, v, s.v_step, end - begin, t.columns,
-                                                                               t.acc, 0, t.rows, ahead);
+            add_product<S, S::value_rows, S::value_vectors, block_keys, 1>(p, v, s.v_step, end - begin, t.columns,
+                                                                           t.acc, 0, t.rows);
         } else {
             for (index_t panel = p0; panel < p1; ++panel) {
                 const A* p = t.p + (panel - block) * keys;
@@ -335,7 +315,6 @@ template <class Target, bool Changes, bool Few, class A>
         }
         p0 = p1;
     }
-    if constexpr (Few) *s.ahead = ahead;
 }
 
 } // namespace seqpar::flash_detail

@@ -80,10 +80,8 @@ template <int Groups, int Column>
 
 /// Adds q k of 32 dims to the sums. k: [pairs][panel_keys].
 template <int Groups>
-[[gnu::always_inline, SEQPAR_AMX]] inline void add_scores(const pair* q, index_t q_step, const pair* k,
-                                                          data_to_come& ahead) {
+[[gnu::always_inline, SEQPAR_AMX]] inline void add_scores(const pair* q, index_t q_step, const pair* k) {
     constexpr index_t keys = amx_simd::panel_keys;
-    ahead.ask(16);
     multiply_column<Groups, 0>(q, q_step, k, keys);
     multiply_column<Groups, 1>(q, q_step, k + amx_pairs, keys);
 }
@@ -91,13 +89,12 @@ template <int Groups>
 /// acc[r][.] += w[r] v for the keys of `panels` panels. w: [panels][amx_weights], v: [panels][panel_keys / 2], v_step apart.
 template <int Groups>
 [[gnu::always_inline, SEQPAR_AMX]] inline void add_values(const pair* w, const pair* v, index_t v_step, index_t panels,
-                                                          index_t columns, float* acc, data_to_come& ahead) {
+                                                          index_t columns, float* acc) {
     for (index_t c = 0; c < columns; c += 2 * amx_pairs) {
         const bool wide = c + amx_pairs < columns;
         load_sums<Groups>(acc + c, columns, wide);
         for (index_t p = 0; p < panels; ++p) {
             const pair* const b = v + p * amx_pairs * v_step + c;
-            ahead.ask(8);
             multiply_column<Groups, 0>(w + p * amx_weights, amx_pairs, b, v_step);
             if (wide) multiply_column<Groups, 1>(w + p * amx_weights, amx_pairs, b + amx_pairs, v_step);
         }
@@ -238,14 +235,13 @@ template <int Groups>
     float *x = t.p, *next_x = t.p + amx_scores;
     pair* const w = reinterpret_cast<pair*>(t.p + 2 * amx_scores);
     const amx::registers borrowed;
-    data_to_come ahead = *s.ahead;
     bool all_refer = all_have_references(t);
     bool hidden[amx_panels];
     index_t waiting = 0; // panels
 
     clear_sums<Groups>();
     for (index_t step = 0; step < steps; ++step, k += amx_pairs * keys)
-        add_scores<Groups>(q + step * amx_pairs, t.q_columns, k, ahead);
+        add_scores<Groups>(q + step * amx_pairs, t.q_columns, k);
     store_sums<Groups>(x, keys, true);
 
     for (index_t panel = s.begin; panel < s.end; ++panel) {
@@ -254,7 +250,7 @@ template <int Groups>
         clear_sums<Groups>();
         for (index_t part = 0, step = 0; part < parts; ++part) {
             for (; !last && step < steps * (part + 1) / parts; ++step, k += amx_pairs * keys)
-                add_scores<Groups>(q + step * amx_pairs, t.q_columns, k, ahead);
+                add_scores<Groups>(q + step * amx_pairs, t.q_columns, k);
             const index_t begin = std::min(part * part_rows, t.rows), end = std::min(begin + part_rows, t.rows);
             const bool raise = masked ? scale_rows<true>(t, panel * keys, begin, end, x)
                                       : scale_rows<false>(t, panel * keys, begin, end, x);
@@ -275,11 +271,10 @@ template <int Groups>
                                    (panel + 1 - waiting + p) * keys);
             else
                 add_values<Groups>(w + p * amx_weights, values + p * amx_pairs * s.v_step, s.v_step, count, t.columns,
-                                   t.acc, ahead);
+                                   t.acc);
         }
         waiting = 0;
     }
-    *s.ahead = ahead;
 }
 
 [[gnu::always_inline, SEQPAR_AMX]] inline void fold_amx(const tile<float>& t, const stretch<float>& s) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/kernel/flash/fold.hpp>
+#include <seqpar/kernel/flash/fold_in_place.hpp>
 #include <seqpar/kernel/flash/pairs.hpp>
 
 #include <algorithm>
@@ -10,13 +11,13 @@
 namespace seqpar::flash_detail {
 
 /// Scores of a group of rows with a panel of keys, as store_scores leaves them.
-template <bool Masked, class Ahead>
+template <bool Masked>
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline bool
 score_pairs(const tile<float>& t, const pair* q, const pair* k, float* x, const float* reference, const float* first,
-            const float* last, Ahead&& ahead) {
+            const float* last) {
     using S = pair_simd;
     S::vector tile[S::score_rows][S::score_vectors];
-    multiply_pairs(q, t.q_columns, k, (t.dim + 1) / 2, tile, ahead);
+    multiply_pairs(q, t.q_columns, k, (t.dim + 1) / 2, tile);
 #pragma GCC unroll 8
     for (int r = 0; r < S::score_rows; ++r)
 #pragma GCC unroll 3
@@ -60,7 +61,7 @@ add_visible_pairs(const tile<float>& t, const pair* w, const pair* v, index_t v_
 
 /// fold_panels, with q, k and v in bfloat16, two by two, and weights rounded to it: half the instructions. The sum of a row
 /// is of weights that are not rounded.
-template <class Target, bool Few>
+template <class Target>
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
 fold_pairs(const tile<float>& t, const stretch<float>& s) {
     using S = pair_simd;
@@ -69,8 +70,6 @@ fold_pairs(const tile<float>& t, const stretch<float>& s) {
     const pair* const k_pairs = reinterpret_cast<const pair*>(s.k);
     const pair* const v_pairs = reinterpret_cast<const pair*>(s.v);
     float first[R], last[R];
-    data_to_come ahead;
-    if constexpr (Few) ahead = *s.ahead;
 
     for (index_t p0 = s.begin; p0 < s.end;) {
         const index_t block = p0 / panels * panels, p1 = std::min(block + panels, s.end);
@@ -89,11 +88,9 @@ fold_pairs(const tile<float>& t, const stretch<float>& s) {
                         fill_rows<S>(x, block_keys); // weights of nothing
                         continue;
                     }
-                    raise = score_pairs<true>(t, q, k, x, t.reference + r, first, last, nothing_to_come{});
-                } else if (Few && r == 0) {
-                    raise = score_pairs<false>(t, q, k, x, t.reference + r, first, last, ahead);
+                    raise = score_pairs<true>(t, q, k, x, t.reference + r, first, last);
                 } else {
-                    raise = score_pairs<false>(t, q, k, x, t.reference + r, first, last, nothing_to_come{});
+                    raise = score_pairs<false>(t, q, k, x, t.reference + r, first, last);
                 }
                 if (raise)
                     Target::raise(x, t.p + r * block_keys + (p0 - block) * keys, (panel - p0) * keys, t.reference + r,
@@ -109,12 +106,8 @@ fold_pairs(const tile<float>& t, const stretch<float>& s) {
             const index_t begin = std::max(p0 * keys, s.first_key) / 2, end = (std::min(p1 * keys, s.last_key) + 1) / 2;
             const pair* const weights = w + (begin - block * keys / 2);
             const pair* const values = v_pairs + (begin - s.base * keys / 2) * s.v_step;
-            if (fits_score_rows<S>(t.rows))
-                add_pair_product<S::score_rows, 3>(weights, block_keys, values, s.v_step, end - begin, t.columns, t.acc,
-                                                   t.rows, ahead);
-            else
-                add_pair_product<S::value_rows, S::value_vectors>(weights, block_keys, values, s.v_step, end - begin,
-                                                                  t.columns, t.acc, t.rows, ahead);
+            add_pair_product<S::value_rows, S::value_vectors>(weights, block_keys, values, s.v_step, end - begin,
+                                                              t.columns, t.acc, t.rows);
         } else {
             for (index_t panel = p0; panel < p1; ++panel) {
                 const pair* const weights = w + (panel - block) * keys / 2;
@@ -123,12 +116,57 @@ fold_pairs(const tile<float>& t, const stretch<float>& s) {
                     add_visible_pairs(t, weights, values, s.v_step, panel * keys);
                 else
                     add_pair_product<S::value_rows, S::value_vectors>(weights, block_keys, values, s.v_step, keys / 2,
-                                                                      t.columns, t.acc, t.rows, nothing_to_come{});
+                                                                      t.columns, t.acc, t.rows);
             }
         }
         p0 = p1;
     }
-    if constexpr (Few) *s.ahead = ahead;
+}
+
+/// score_in_place, in pairs. dim: of full vectors of pairs.
+[[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
+score_pairs_in_place(const pair* q, index_t q_step, const bfloat16* k, index_t k_step, index_t dim, float scale,
+                     float* x) {
+    using S = pair_simd;
+    constexpr int R = S::score_rows, W = S::lanes;
+    S::vector sum[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r] = S::vector{};
+    for (index_t d = 0; d < dim / 2; d += W) {
+        S::vector key[W];
+#pragma GCC unroll 16
+        for (int j = 0; j < W; ++j) key[j] = (S::vector) * reinterpret_cast<const loose_pairs*>(k + j * k_step + 2 * d);
+        transpose_square<S>(key);
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) {
+            ask_for(k + i * k_step + 2 * d, keys_ahead * k_step * index_t{sizeof(bfloat16)});
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r) add_dot(sum[r], (S::bits)key[i], q[r * q_step + d + i] - S::bits{});
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) store<S>(x + r * block_keys) = sum[r] * (scale - S::vector{});
+}
+
+/// fold_keys_in_place, in pairs.
+template <class Target>
+[[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
+fold_pairs_in_place(const tile<float>& t, const keys_in_place<bfloat16>& s) {
+    using S = pair_simd;
+    constexpr index_t W = S::lanes, keys = S::panel_keys;
+    static_assert(in_place_rows == S::score_rows);
+    const pair* const q = reinterpret_cast<const pair*>(t.q);
+    for (index_t panel = 0; panel < s.panels; ++panel) {
+        float* const x = t.p + panel * keys;
+        for (index_t j = 0; j < keys; j += W)
+            score_pairs_in_place(q, t.q_columns, s.k + (panel * keys + j) * s.k_step, s.k_step, t.dim, t.scale, x + j);
+        if (exceed_reference<S>(x, t.reference))
+            Target::raise(x, t.p, panel * keys, t.reference, t.sums, t.acc, t.columns);
+        weigh_vectors<S, S::score_vectors>(x, t.reference, t.sums);
+    }
+    round_weights(t.p, S::score_rows);
+    add_pair_product<S::score_rows, 3>(reinterpret_cast<const pair*>(t.p), block_keys, s.v, s.v_step,
+                                       s.panels * keys / 2, t.columns, t.acc, t.rows);
 }
 
 } // namespace seqpar::flash_detail

@@ -76,8 +76,7 @@ private:
     void run_rows(index_t b, const group& g) const {
         how_.executor.run(plan_.panels(), [&](index_t n, int worker) {
             const std::size_t r = plan_.run_of(n);
-            data_to_come nothing;
-            packer_.pack(r, n - plan_.first_panel(r), b, g.kv_head, panels_of_run(r), true, nothing);
+            packer_.pack(r, n - plan_.first_panel(r), b, g.kv_head, panels_of_run(r));
             report(worker);
         });
         // The same number of sets for each worker, of nearly the same number of tiles.
@@ -90,13 +89,11 @@ private:
             for (index_t n = 0; n < count; ++n) prepare(state(worker, n), g, first + n);
             fold_pieces(
                 b, plan_.pieces(), count, worker, [&](const auto& f) { f(g, index_t{0}, count); },
-                [&](std::size_t r, index_t, index_t, const group&, bool, data_to_come&) {
-                    return read(panels_of_run(r));
-                });
+                [&](std::size_t r, index_t, index_t, const group&) { return panels_of_run(r); });
         });
     }
 
-    /// Few rows: workers take chunks of the keys with some of the groups, and pack for themselves.
+    /// Few rows: workers take chunks of the keys with some of the groups, and pack for themselves what they do not read in place.
     void run_chunks() const {
         const index_t batch = q_.view.shape().batch, chunks = plan_.chunks();
         std::vector<std::size_t> parts{0}; // of the groups: where each begins, and the end
@@ -121,39 +118,15 @@ private:
                 index_t n = 0;
                 for (const group& g : groups) f(g, n, tiles_of(g)), n += tiles_of(g);
             };
-            const auto packed = [&](std::size_t r, index_t begin, index_t end, const group& g, bool all_seen,
-                                    data_to_come& ahead) {
-                const bool last = &g == &groups.back();
-                ahead = coming(r, last ? end : begin, last ? end + layout_.step() : end, b,
-                               last ? groups.front() : *(&g + 1));
-                return pack(r, begin, end, b, g, all_seen, worker, ahead);
+            const auto packed = [&](std::size_t r, index_t begin, index_t end, const group& g) {
+                key_panels<A> to = layout_.panels(base_, worker);
+                to.base = begin;
+                for (index_t p = begin; p < end; ++p) packer_.pack(r, p, b, g.kv_head, to);
+                return to;
             };
             fold_pieces(b, plan_.pieces_of(chunk), tiles, worker, each_group, packed);
         });
         if (chunks > 1) how_.executor.run(batch * q_.view.shape().seq, [&](index_t row, int) { merge_chunks(row); });
-    }
-
-    [[nodiscard]] packed_keys<A> read(const key_panels<A>& p) const noexcept {
-        return {p.k, p.v, p.tainted, p.base, code_.value_step(layout_.columns())};
-    }
-
-    /// What panels [begin, end) of run r are made of, as far as there are such panels.
-    [[nodiscard]] data_to_come coming(std::size_t r, index_t begin, index_t end, index_t b, const group& g) const {
-        end = std::min(end, plan_.first_panel(r + 1) - plan_.first_panel(r));
-        return begin < end ? packer_.to_come(r, begin, end, b, g.kv_head) : data_to_come{};
-    }
-
-    /// A worker's own panels [begin, end) of run r, asking for what is to come; where all is seen, values that can be are
-    /// read where they lie.
-    [[nodiscard]] packed_keys<A> pack(std::size_t r, index_t begin, index_t end, index_t b, const group& g,
-                                      bool all_seen, int worker, data_to_come& ahead) const {
-        key_panels<A> to = layout_.panels(base_, worker);
-        to.base = begin;
-        packed_keys<A> packed = read(to);
-        const A* const values = all_seen ? packer_.values(r, begin, end, b, g.kv_head, packed.v_step) : nullptr;
-        if (values != nullptr) packed.v = values;
-        for (index_t p = begin; p < end; ++p) packer_.pack(r, p, b, g.kv_head, to, values == nullptr, ahead);
-        return packed;
     }
 
     /// The panels of run r among those of a whole head.
@@ -212,14 +185,14 @@ private:
         return std::max(s.seen.any_first, begin * code_.panel_keys) < std::min(s.seen.any_last, end * code_.panel_keys);
     }
 
-    /// Whether every row sees every one of them.
-    [[nodiscard]] bool sees_all(const row_state<A>& s, index_t begin, index_t end, index_t keys) const noexcept {
-        return s.seen.all_first <= begin * code_.panel_keys &&
-               s.seen.all_last >= std::min(end * code_.panel_keys, keys);
+    /// Whether these panels need not be packed for the tile: its rows are few, and see every key.
+    [[nodiscard]] bool takes_in_place(const row_state<A>& s, index_t begin, index_t end) const noexcept {
+        return layout_.few() && code_.fold_in_place != nullptr && s.seen.rows <= in_place_rows && !changed_ &&
+               s.seen.all_first <= begin * code_.panel_keys && s.seen.all_last >= end * code_.panel_keys;
     }
 
     /// The first `states` tiles of a worker with pieces of the keys. each_group(f) calls f(group, first tile, tiles);
-    /// panels(run, begin, end, group, all seen, to come) has these panels of the run.
+    /// panels(run, begin, end, group) has these panels of the run.
     template <class EachGroup, class Panels>
     void fold_pieces(index_t b, std::span<const piece> pieces, index_t states, int worker, const EachGroup& each_group,
                      const Panels& panels) const {
@@ -231,18 +204,19 @@ private:
             for (index_t begin = p.begin, end; begin < p.end; begin = end) {
                 end = std::min((begin / layout_.step() + 1) * layout_.step(), p.end);
                 each_group([&](const group& g, index_t first, index_t count) {
-                    bool any = false, all = !changed_;
-                    for (index_t n = first; n < first + count; ++n) {
-                        any = any || sees(state(worker, n), begin, end);
-                        all = all && sees_all(state(worker, n), begin, end, plan_.runs()[p.run].count);
-                    }
+                    bool any = false;
+                    for (index_t n = first; n < first + count && !any; ++n) any = sees(state(worker, n), begin, end);
                     if (!any) return;
-                    data_to_come ahead;
-                    const packed_keys<A> keys = panels(p.run, begin, end, g, all, ahead);
+                    work += count * (end - begin) * code_.tile_rows * 3 * (q_.view.shape().dim + layout_.columns());
+                    A* const weights = layout_.weights(base_, worker);
+                    if (takes_in_place(state(worker, first), begin, end)) {
+                        const keys_in_place<T> keys = packer_.in_place(p.run, begin, end, b, g.kv_head);
+                        if (keys.panels > 0) return fold(state(worker, first), weights, b, keys);
+                    }
+                    const key_panels<A> keys = panels(p.run, begin, end, g);
                     for (index_t n = first; n < first + count; ++n)
                         if (sees(state(worker, n), begin, end))
-                            fold(state(worker, n), layout_.weights(base_, worker), b, p.run, keys, begin, end, ahead);
-                    work += count * (end - begin) * code_.tile_rows * 3 * (q_.view.shape().dim + layout_.columns());
+                            fold(state(worker, n), weights, b, p.run, keys, begin, end);
                 });
                 if (work < report_after) continue;
                 work = 0;
@@ -254,10 +228,9 @@ private:
         report(worker);
     }
 
-    /// Folds panels [begin, end) of a run into a tile.
-    void fold(row_state<A>& s, A* weights, index_t b, std::size_t r, const packed_keys<A>& keys, index_t begin,
-              index_t end, data_to_come& ahead) const {
-        const index_t width = code_.panel_keys, dim = q_.view.shape().dim, rows = s.seen.rows;
+    /// The tile as the kernel wants it, before its next keys.
+    [[nodiscard]] tile<A> start(row_state<A>& s, A* weights, index_t b, const row_changes<A>* changes) const {
+        const index_t dim = q_.view.shape().dim, rows = s.seen.rows;
         if (!s.packed) {
             for (index_t i = 0; i < code_.tile_rows; ++i) {
                 const std::size_t row = static_cast<std::size_t>(std::min(i, rows - 1));
@@ -273,24 +246,35 @@ private:
             std::fill_n(s.reference, code_.tile_rows, std::numeric_limits<A>::lowest());
             s.started = true;
         }
+        return {scale_,
+                s.q,
+                weights,
+                s.acc,
+                s.sums,
+                s.reference,
+                s.seen.first.data(),
+                s.seen.last.data(),
+                rows,
+                dim,
+                layout_.q_columns(),
+                layout_.columns(),
+                changes};
+    }
+
+    /// Folds keys that all its rows see into a tile.
+    void fold(row_state<A>& s, A* weights, index_t b, const keys_in_place<T>& keys) const {
+        code_.fold_in_place(start(s, weights, b, nullptr), keys);
+    }
+
+    /// Folds panels [begin, end) of a run into a tile.
+    void fold(row_state<A>& s, A* weights, index_t b, std::size_t r, const key_panels<A>& keys, index_t begin,
+              index_t end) const {
+        const index_t width = code_.panel_keys;
         const row_changes<A> changes(score_, how_.n, how_.first_batch + b, s.head.data(), s.at.data(), plan_.runs()[r]);
-        const tile<A> t{scale_,
-                        s.q,
-                        weights,
-                        s.acc,
-                        s.sums,
-                        s.reference,
-                        s.seen.first.data(),
-                        s.seen.last.data(),
-                        rows,
-                        dim,
-                        layout_.q_columns(),
-                        layout_.columns(),
-                        changed_ ? &changes : nullptr};
         const index_t full_begin = (s.seen.all_first + width - 1) / width;
         const stretch<A> range{keys.k,
                                keys.v,
-                               keys.v_step,
+                               code_.value_step(layout_.columns()),
                                keys.tainted,
                                keys.base,
                                std::max(begin, s.seen.any_first / width),
@@ -298,9 +282,8 @@ private:
                                full_begin,
                                std::max(full_begin, s.seen.all_last / width),
                                s.seen.any_first,
-                               s.seen.any_last,
-                               &ahead};
-        (changed_ ? code_.fold_changed : layout_.few() ? code_.fold_few : code_.fold)(t, range);
+                               s.seen.any_last};
+        (changed_ ? code_.fold_changed : code_.fold)(start(s, weights, b, changed_ ? &changes : nullptr), range);
     }
 
     /// The end of a chunk: what its keys have made of the rows goes to `into`, or waits for the chunks before it.

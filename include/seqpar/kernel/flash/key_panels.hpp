@@ -5,12 +5,12 @@
 #include <seqpar/kernel/flash/engine.hpp>
 #include <seqpar/kernel/flash/key_tiles.hpp>
 #include <seqpar/kernel/flash/panel_rows.hpp>
+#include <seqpar/kernel/flash/prefetch.hpp>
 #include <seqpar/kernel/flash/tile.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <span>
-#include <type_traits>
 #include <vector>
 
 namespace seqpar::flash_detail {
@@ -69,24 +69,24 @@ public:
                1;
     }
 
-    /// for_each_part_of the keys of a panel of run r.
+    /// for_each_part_of the keys of a panel of run r, and of the `more` keys that follow them in the run.
     template <class F>
-    void for_each_part(std::size_t r, index_t panel, const F& f) const {
-        const index_t count = std::min(panel_keys_, runs()[r].count - panel * panel_keys_);
+    void for_each_part(std::size_t r, index_t panel, index_t more, const F& f) const {
+        const index_t count = std::min(panel_keys_ + more, runs()[r].count - panel * panel_keys_);
         for_each_part_of(keys_, first_key_[r] + panel * panel_keys_, count, f);
     }
 
-    /// Where the keys of panels [begin, end) of run r lie, if they are consecutive rows of one source.
+    /// Where the keys of panels [begin, end) of run r lie, if the panels are full and the keys consecutive rows of one source.
     struct place {
         std::size_t source;
-        index_t row, count; ///< count 0: they are not
+        index_t row, panels; ///< panels 0: they are not
     };
     [[nodiscard]] place place_of(std::size_t r, index_t begin, index_t end) const noexcept {
-        const index_t first = first_key_[r] + begin * panel_keys_,
-                      count = std::min(end * panel_keys_, runs()[r].count) - begin * panel_keys_;
+        const index_t first = first_key_[r] + begin * panel_keys_, count = (end - begin) * panel_keys_;
         for (const segment& s : keys_.segments)
-            if (s.to <= first && first + count <= s.to + s.count && s.every == 1)
-                return {s.source, s.from + first - s.to, count};
+            if (s.to <= first && first + count <= s.to + s.count && s.every == 1 &&
+                end * panel_keys_ <= runs()[r].count)
+                return {s.source, s.from + first - s.to, end - begin};
         return {0, 0, 0};
     }
 
@@ -106,15 +106,6 @@ struct key_panels {
     index_t base;           ///< the panel of the run with which they begin
 };
 
-/// The same, there; the values may still lie as the user has them.
-template <class A>
-struct packed_keys {
-    const A *k, *v;
-    const unsigned char* tainted;
-    index_t base;
-    index_t v_step; ///< from a key's values to the next one's
-};
-
 /// Packs panels of the blocks' rows of one batch entry and kv head.
 template <class T>
 class key_packer {
@@ -125,49 +116,29 @@ public:
         : code_(code), plan_(plan), blocks_(blocks), dim_(blocks.front().k.shape().dim),
           dim_v_(blocks.front().v.shape().dim), columns_(columns) {}
 
-    /// The panel of run r, to its place in `to`; its values only if `values`. Asks for what is to come meanwhile.
-    void pack(std::size_t r, index_t panel, index_t b, index_t kv_head, const key_panels<A>& to, bool values,
-              data_to_come& ahead) const {
+    /// The panel of run r, to its place in `to`.
+    void pack(std::size_t r, index_t panel, index_t b, index_t kv_head, const key_panels<A>& to) const {
         const index_t at = panel - to.base;
         panel_rows<T, most_panel_keys> k, v;
-        plan_.for_each_part(r, panel, [&](std::size_t source, index_t row, index_t key, index_t every, index_t count) {
-            k.set(key, every, count, blocks_[source].k, b, row, kv_head);
-            if (values) v.set(key, every, count, blocks_[source].v, b, row, kv_head);
-        });
-        k.pack_keys(code_, 0, dim_, to.k + at * code_.keys_of_panel(dim_), ahead);
-        to.tainted[at] = 0;
-        if (values &&
-            !v.pack_values(code_, 0, dim_v_, to.v + at * code_.values_of_panel(columns_), code_.value_step(columns_)))
-            to.tainted[at] = 1;
+        plan_.for_each_part(r, panel, keys_ahead,
+                            [&](std::size_t source, index_t row, index_t key, index_t every, index_t count) {
+                                k.set(key, every, count, blocks_[source].k, b, row, kv_head);
+                                v.set(key, every, count, blocks_[source].v, b, row, kv_head);
+                            });
+        k.pack_keys(code_, 0, dim_, to.k + at * code_.keys_of_panel(dim_));
+        to.tainted[at] =
+            !v.pack_values(code_, 0, dim_v_, to.v + at * code_.values_of_panel(columns_), code_.value_step(columns_));
     }
 
-    /// The values of panels [begin, end) of run r where they lie, if the kernel can read them there.
-    [[nodiscard]] const A* values(std::size_t r, index_t begin, index_t end, index_t b, index_t kv_head,
-                                  index_t& step) const {
-        if constexpr (std::is_same_v<T, A>) {
-            const panel_plan::place at = plan_.place_of(r, begin, end);
-            const tensor_view<const T>& v = blocks_[at.source].v;
-            if (at.count > 0 && code_.packing == 1 && v.step().dim == 1 && dim_v_ == columns_) {
-                step = v.step().seq;
-                return v.at(b, at.row, kv_head);
-            }
-        }
-        return nullptr;
-    }
-
-    /// The rows that make up panels [begin, end) of run r; none where they are not evenly apart.
-    [[nodiscard]] data_to_come to_come(std::size_t r, index_t begin, index_t end, index_t b, index_t kv_head) const {
+    /// Panels [begin, end) of run r where they lie; none where the kernel cannot read them there.
+    [[nodiscard]] keys_in_place<T> in_place(std::size_t r, index_t begin, index_t end, index_t b,
+                                            index_t kv_head) const {
         const panel_plan::place at = plan_.place_of(r, begin, end);
-        const auto rows = [&](const tensor_view<const T>& x) {
-            constexpr index_t size = sizeof(T);
-            return rows_to_come{reinterpret_cast<const char*>(x.at(b, at.row, kv_head)), x.step().seq * size,
-                                x.step().dim == 1 ? x.shape().dim * size : 0, at.count};
-        };
-        data_to_come all;
-        if (at.count == 0) return all;
-        all.add(rows(blocks_[at.source].k));
-        all.add(rows(blocks_[at.source].v));
-        return all;
+        const tensor_view<const T>&k = blocks_[at.source].k, &v = blocks_[at.source].v;
+        if (at.panels == 0 || dim_ % (code_.lanes * code_.packing) != 0 || dim_v_ != columns_ || k.step().dim != 1 ||
+            v.step().dim != 1)
+            return {};
+        return {k.at(b, at.row, kv_head), v.at(b, at.row, kv_head), k.step().seq, v.step().seq, at.panels};
     }
 
 private:

@@ -141,23 +141,24 @@ template <class S>
     }
 }
 
-/// panel[d][j] = rows[j][d * steps[j]] for the keys of a panel; 0 from the first null on. Asks for lines of what is to
-/// come.
+/// panel[d][j] = rows[j][d * steps[j]] for the keys of a panel; 0 from the first null on. rows: [panel_keys + keys_ahead], the
+/// last of which are asked for.
 template <class S, class T>
 [[gnu::always_inline]] inline void transpose_rows(const T* const* rows, const index_t* steps, index_t dim,
-                                                  typename S::value_type* panel, data_to_come& to_come) {
+                                                  typename S::value_type* panel) {
     using A = typename S::value_type;
     constexpr int W = S::lanes;
-    data_to_come ahead = to_come;
     for (int from = 0; from < S::panel_keys; from += W) {
         bool dense = rows[from + W - 1] != nullptr;
         for (int j = 0; dense && j < W; ++j) dense = steps[from + j] == 1;
         index_t d = 0;
         for (; dense && d + W <= dim; d += W) {
-            ahead.ask(W / 4);
             typename S::vector x[W];
 #pragma GCC unroll 16
-            for (int j = 0; j < W; ++j) load_as<S>(rows[from + j] + d, x[j]);
+            for (int j = 0; j < W; ++j) {
+                load_as<S>(rows[from + j] + d, x[j]);
+                ask_for(rows[from + j + keys_ahead], d * index_t{sizeof(T)});
+            }
             transpose_square<S>(x);
 #pragma GCC unroll 16
             for (int i = 0; i < W; ++i) store<S>(panel + (d + i) * S::panel_keys + from) = x[i];
@@ -167,19 +168,20 @@ template <class S, class T>
                 panel[d * S::panel_keys + from + j] =
                     rows[from + j] != nullptr ? static_cast<A>(rows[from + j][d * steps[from + j]]) : A{};
     }
-    to_come = ahead;
 }
 
 /// to[j][.] = rows[j][.], `columns` apart and padded with zeros, for the keys of a panel; 0 from the first null on. Tells
-/// whether all are finite.
+/// whether all are finite. rows: as in transpose_rows.
 template <class S, class T>
 [[gnu::always_inline]] inline bool copy_rows(const T* const* rows, const index_t* steps, index_t dim,
                                              typename S::value_type* to, index_t columns) {
     using A = typename S::value_type;
     bool finite = true;
     index_t j = 0;
-    for (; j < S::panel_keys && rows[j] != nullptr; ++j)
+    for (; j < S::panel_keys && rows[j] != nullptr; ++j) {
+        for (index_t d = 0; d < dim; d += S::lanes) ask_for(rows[j + keys_ahead], d * index_t{sizeof(T)});
         finite &= copy_row<S>(rows[j], steps[j], dim, A{1}, to + j * columns, columns);
+    }
     std::fill_n(to + j * columns, (S::panel_keys - j) * columns, A{});
     return finite;
 }

@@ -8,7 +8,7 @@
 
 namespace seqpar::flash_detail {
 
-/// Where the rows of a few keys lie, on their way into panels.
+/// Where the rows of a few keys lie, on their way into panels; and those of the next ones, as far as they are known.
 template <class T, std::size_t Most>
 class panel_rows {
     using A = accumulator_t<T>;
@@ -24,13 +24,9 @@ public:
         }
     }
 
-    /// The panel of keys that begins with key `first`, to `to`. Asks for what is to come meanwhile.
-    void pack_keys(const engine<T>& code, index_t first, index_t dim, A* to, data_to_come& ahead) const {
-        code.transpose_rows(rows_.data() + first, steps_.data() + first, dim, to, ahead);
-    }
+    /// The panel of keys that begins with key `first`, to `to`.
     void pack_keys(const engine<T>& code, index_t first, index_t dim, A* to) const {
-        data_to_come nothing;
-        pack_keys(code, first, dim, to, nothing);
+        code.transpose_rows(rows_.data() + first, steps_.data() + first, dim, to);
     }
     /// Their values. Tells whether all are finite.
     [[nodiscard]] bool pack_values(const engine<T>& code, index_t first, index_t dim, A* to, index_t columns) const {
@@ -38,8 +34,8 @@ public:
     }
 
 private:
-    std::array<const T*, Most> rows_{};
-    std::array<index_t, Most> steps_{};
+    std::array<const T*, Most + keys_ahead> rows_{};
+    std::array<index_t, Most + keys_ahead> steps_{};
 };
 
 } // namespace seqpar::flash_detail

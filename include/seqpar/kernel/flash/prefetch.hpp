@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 
 namespace seqpar::flash_detail {
 
@@ -52,6 +53,17 @@ struct a_third_of {
     data_to_come& from;
     [[gnu::always_inline]] void ask(index_t lines) { from.ask(lines / 3); }
 };
+
+/// Keys between one that is read and one that is asked for: enough for memory to bring it meanwhile, and few enough that it is
+/// still in the first cache then. Asked for earlier it would take a place among the lines on their way twice.
+inline constexpr index_t keys_ahead = 32;
+
+/// Asks for the cache line of bytes `bytes` of a row; of no row, for none.
+template <class T>
+[[gnu::always_inline]] inline void ask_for(const T* row, index_t bytes) {
+    __builtin_prefetch(
+        reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(row) + static_cast<std::uintptr_t>(bytes)));
+}
 
 /// Nothing to ask for.
 struct nothing_to_come {

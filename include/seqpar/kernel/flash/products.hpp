@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/packing.hpp>
 #include <seqpar/kernel/flash/prefetch.hpp>
 #include <seqpar/kernel/flash/simd.hpp>
 
@@ -90,11 +91,10 @@ template <class S>
 
 /// to[a][.] += sum_t w[a * EveryA + t * EveryT] x[t][.] for `Rows` a, `count` t and `Vectors` vectors of columns, one t
 /// after the other: how they are grouped into calls does not change a bit. Rows of x are x_step apart, anywhere; those of
-/// `to` `columns` apart, aligned.
-template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class Ahead>
-[[gnu::always_inline]] inline void add_weighted(const typename S::value_type* w, const typename S::value_type* x,
-                                                index_t x_step, index_t count, index_t columns,
-                                                typename S::value_type* to, Ahead&& ahead) {
+/// `to` `columns` apart, aligned. Where x is read in place, it `Asks` for what comes.
+template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, bool Asks, class T>
+[[gnu::always_inline]] inline void add_weighted(const typename S::value_type* w, const T* x, index_t x_step,
+                                                index_t count, index_t columns, typename S::value_type* to) {
     using vector = typename S::vector;
     constexpr int W = S::lanes;
     vector tile[Rows][Vectors];
@@ -103,10 +103,12 @@ template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class 
 #pragma GCC unroll 4
         for (int c = 0; c < Vectors; ++c) tile[a][c] = load<S>(to + a * columns + c * W);
     for (index_t t = 0; t < count; ++t) {
-        if (t % ask_every == 0) ahead.ask(2 * ask_every);
         vector value[Vectors];
 #pragma GCC unroll 4
-        for (int c = 0; c < Vectors; ++c) value[c] = anywhere<S>(x + t * x_step + c * W).value;
+        for (int c = 0; c < Vectors; ++c) {
+            load_as<S>(x + t * x_step + c * W, value[c]);
+            if constexpr (Asks) ask_for(x + t * x_step + c * W, keys_ahead * x_step * index_t{sizeof(T)});
+        }
 #pragma GCC unroll 8
         for (int a = 0; a < Rows; ++a) {
             const vector weight = w[a * EveryA + t * EveryT] - vector{};
@@ -120,37 +122,36 @@ template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class 
         for (int c = 0; c < Vectors; ++c) store<S>(to + a * columns + c * W) = tile[a][c];
 }
 
-template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, class Ahead>
-[[gnu::always_inline]] inline void add_weighted_columns(const typename S::value_type* w,
-                                                        const typename S::value_type* x, index_t x_step, index_t count,
-                                                        index_t columns, typename S::value_type* to, index_t begin,
-                                                        index_t end, index_t at, Ahead&& ahead) {
+template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, bool Asks, class T>
+[[gnu::always_inline]] inline void add_weighted_columns(const typename S::value_type* w, const T* x, index_t x_step,
+                                                        index_t count, index_t columns, typename S::value_type* to,
+                                                        index_t begin, index_t end, index_t at) {
     for (index_t a = begin; a < end; a += Rows)
-        add_weighted<S, Rows, Vectors, EveryA, EveryT>(w + a * EveryA, x + at, x_step, count, columns,
-                                                       to + a * columns + at, ahead);
+        add_weighted<S, Rows, Vectors, EveryA, EveryT, Asks>(w + a * EveryA, x + at, x_step, count, columns,
+                                                             to + a * columns + at);
 }
 
 /// to[a][.] += sum_t w[a * EveryA + t * EveryT] x[t][.] for a in [begin, end), rounded up to Rows, and all columns, in
 /// register tiles of Rows x Most vectors.
-template <class S, int Rows, int Most, index_t EveryA, index_t EveryT, class Ahead = nothing_to_come>
-[[gnu::always_inline]] inline void
-add_product(const typename S::value_type* w, const typename S::value_type* x, index_t x_step, index_t count,
-            index_t columns, typename S::value_type* to, index_t begin, index_t end, Ahead&& ahead = {}) {
+template <class S, int Rows, int Most, index_t EveryA, index_t EveryT, bool Asks = false, class T>
+[[gnu::always_inline]] inline void add_product(const typename S::value_type* w, const T* x, index_t x_step,
+                                               index_t count, index_t columns, typename S::value_type* to,
+                                               index_t begin, index_t end) {
     constexpr index_t W = S::lanes, most = Most * W;
     index_t at = 0;
     for (; at + most <= columns; at += most)
-        add_weighted_columns<S, Rows, Most, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
+        add_weighted_columns<S, Rows, Most, EveryA, EveryT, Asks>(w, x, x_step, count, columns, to, begin, end, at);
     const index_t left = (columns - at) / W;
     if constexpr (Most > 3) {
         if (left == 3)
-            add_weighted_columns<S, Rows, 3, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
+            add_weighted_columns<S, Rows, 3, EveryA, EveryT, Asks>(w, x, x_step, count, columns, to, begin, end, at);
     }
     if constexpr (Most > 2) {
         if (left == 2)
-            add_weighted_columns<S, Rows, 2, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
+            add_weighted_columns<S, Rows, 2, EveryA, EveryT, Asks>(w, x, x_step, count, columns, to, begin, end, at);
     }
     if (left == 1)
-        add_weighted_columns<S, Rows, 1, EveryA, EveryT>(w, x, x_step, count, columns, to, begin, end, at, ahead);
+        add_weighted_columns<S, Rows, 1, EveryA, EveryT, Asks>(w, x, x_step, count, columns, to, begin, end, at);
 }
 
 /// The same in the tiles that suit many rows.

@@ -29,8 +29,8 @@ struct row_state {
 ///
 /// Many rows: the keys and values of one kv head are packed once for all, and a worker takes a few tiles of rows, which
 /// go through the keys side by side where these do not fit the second-level cache. Few rows, as in decoding: a worker
-/// takes a chunk of the keys and some kv heads, and packs for itself a block at a time, which all its rows meet while it
-/// is in cache. Both make the same sums in the same order.
+/// takes a chunk of the keys and some kv heads, a block at a time, which all its rows meet while it is in cache: where the
+/// keys lie, or packed for itself. Both make the same sums in the same order.
 ///
 /// O(keys * (head_dim of k + of v)), or O(workers * rows + rows * heads * keys / chunk_keys) times the head_dims.
 template <class T>

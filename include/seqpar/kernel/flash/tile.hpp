@@ -45,7 +45,14 @@ struct stretch {
     index_t begin, end;
     index_t full_begin, full_end; ///< panels in which every row sees every key
     index_t first_key, last_key;  ///< outside [first_key, last_key) no row sees a key
-    data_to_come* ahead;          ///< what is packed next, where rows are few
+};
+
+/// Keys and values of one head where the user has them: full panels, at most a block of them, of which every row sees all.
+template <class T>
+struct keys_in_place {
+    const T *k, *v;
+    index_t k_step, v_step; ///< from a key to the next one
+    index_t panels = 0;
 };
 
 } // namespace seqpar::flash_detail
