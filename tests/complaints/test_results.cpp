@@ -213,7 +213,10 @@ TEST_CASE("6: backward with a chunk's own lse or out, or with stale K and V (tt-
 
 TEST_CASE("7: an error that grows with the number of ranks (ring-flash-attention #42, #22)") {
     // Half a unit in the last place of out, whatever P is: partials that travelled in bfloat16 would add theirs. The root mean square
-    // over all elements, since a single one that is rounded the other way may have the largest error.
+    // over all elements, since a single one that is rounded the other way may have the largest error. Of strategies whose partials
+    // travel it would be 1.2 to 2.3 times as large; where weights are rounded too, relative to a reference of each block's own,
+    // chance moves it by a tenth.
+    const double chance = flash{}.target() == instruction_set::avx512_bf16 ? 1.12 : 1.01;
     const index_t n = 260;
     const auto q = normal<bfloat16>({1, n, 2, 32}, 1), k = normal<bfloat16>({1, n, 2, 32}, 2),
                v = normal<bfloat16>({1, n, 2, 32}, 3);
@@ -230,7 +233,7 @@ TEST_CASE("7: an error that grows with the number of ranks (ring-flash-attention
     const double alone = rms_error({serial{}, 1, any_score(causal{})});
     CHECK(alone > 0);
     everywhere<bfloat16>({2, 8, 13}, causal{},
-                         [&](const whole_run<bfloat16>& run) { CHECK(rms_error(run) <= 1.01 * alone); });
+                         [&](const whole_run<bfloat16>& run) { CHECK(rms_error(run) <= chance * alone); });
 }
 
 TEST_CASE("9: NaN from an empty shard or a row that sees nothing (vllm-ascend PR 14126, flashinfer PR 4401)") {
