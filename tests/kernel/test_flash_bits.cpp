@@ -437,12 +437,9 @@ TEST_CASE("a row's bits do not depend on who computes which chunk of a long sequ
 
 TEMPLATE_TEST_CASE("keys that are read in place give the bits of packed ones", "", float, double, bfloat16) {
     // One position is up to 8 rows of a kv head, for which full panels of keys of full vectors are not packed. Maxima move by
-    // hundreds; two chunks, the last panel with one key.
-    const sizes n{1, 60, 4300, 16, 2, 64, 96};
+    // hundreds; two chunks, the last panel not full.
     for (const index_t heads : {16, 6}) {
-        sizes of = n;
-        of.heads = heads;
-        const attention_input<TestType> in(of, 37, memory_order::bshd, 12);
+        const attention_input<TestType> in({1, 60, 4300, heads, 2, 64, 96}, 37, memory_order::bshd, 12);
         const context how = in.how();
         for (const any_score& score : {any_score(full{}), any_score(causal{alignment::bottom_right()})})
             for (const instruction_set set : targets()) {
