@@ -115,11 +115,13 @@ TEST_CASE("a deadlock says what each rank waits for") {
 }
 
 TEST_CASE("a wait for a rank that has left is told while others still work") {
-    std::atomic<bool> over = false;
+    std::atomic<bool> works = false, over = false;
     const told t = run_seen(3, [&](witnessed c) {
         room r;
         collective::barrier(c);
-        if (c.rank() == 0) {
+        const int rank = c.rank();
+        if (rank == 0) {
+            while (!works) std::this_thread::yield(); // rank 2 has nothing left to wait for
             try {
                 c.exchange({}, 0, r.got(24), 1).wait();
             } catch (...) {
@@ -127,8 +129,8 @@ TEST_CASE("a wait for a rank that has left is told while others still work") {
                 throw;
             }
         }
-        const int rank = c.rank();
         if (rank == 1) static_cast<void>(witnessed(std::move(c))); // and has no other
+        if (rank == 2) works = true;
         while (rank != 0 && !over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     });
     INFO(t.thrown);
@@ -137,12 +139,13 @@ TEST_CASE("a wait for a rank that has left is told while others still work") {
 }
 
 TEST_CASE("patience ends a wait for a rank that does something else") {
-    std::atomic<bool> over = false;
+    std::atomic<bool> came = false, over = false;
     const told t = run_seen(
         2,
         [&](witnessed c) {
             room r;
             if (c.rank() == 0) {
+                while (!came) std::this_thread::yield();
                 try {
                     c.exchange(r.sent(24), 1, {}, 1).wait();
                 } catch (...) {
@@ -150,6 +153,7 @@ TEST_CASE("patience ends a wait for a rank that does something else") {
                     throw;
                 }
             }
+            came = true;
             while (c.rank() == 1 && !over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         },
         std::chrono::milliseconds(100));
