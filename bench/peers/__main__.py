@@ -165,8 +165,10 @@ def main() -> int:
         path.write_text(report.as_json(machine, measured))
     pictures = [given.output / "performance.svg"]
     if len(table) == len(rows.table(shape)):  # the whole table is worth keeping
-        report.write_markdown(DOCS / "performance.md", machine, measured)
-        pictures.append(DOCS / "performance.svg")
+        if report.write_markdown(DOCS / "performance.md", machine, measured):
+            pictures.append(DOCS / f"performance-{machine['vectors']}.svg")
+        else:
+            print(f"docs/performance.md has no place for a table of {machine['vectors']}: it is as it was")
     for path in pictures:
         report.plot(path, machine, measured)
     return 0

@@ -7,8 +7,9 @@ import pathlib
 
 from measure import Measured
 
-BEGIN = "<!-- ./dev bench --peers writes what follows -->"
-END = "<!-- ./dev bench --peers has written what precedes -->"
+# Around the table of each kind of processor, which is its widest vectors: "avx2".
+BEGIN = "<!-- ./dev bench --peers on {} writes what follows -->"
+END = "<!-- ./dev bench --peers on {} has written what precedes -->"
 
 
 def as_json(machine: dict, measured: list[Measured]) -> str:
@@ -78,16 +79,20 @@ def machine_text(machine: dict) -> str:
             f"{machine['compiler']}; {', '.join(machine['peers'])}; {machine['date']}")
 
 
-def write_markdown(path: pathlib.Path, machine: dict, measured: list[Measured]) -> None:
-    """Replaces what stands between the two markers."""
+def write_markdown(path: pathlib.Path, machine: dict, measured: list[Measured]) -> bool:
+    """Replaces what stands between the two markers of this kind of processor; whether there are such."""
+    begin, end = BEGIN.format(machine["vectors"]), END.format(machine["vectors"])
     text = path.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
+    if begin not in text or end not in text:
+        return False
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
     lines = [f"{machine_text(machine)}. {sum(m.met for m in measured)} of {len(measured)} rows met.", "",
              "| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
     lines += ["| " + " | ".join(cells(m)) + " |" for m in measured]
     notes = [f"- {m.row.work}: {note}" for m in measured for note in m.notes]
-    path.write_text(before + BEGIN + "\n\n" + "\n".join(lines + ([""] + notes if notes else [])) + "\n\n" + END + after)
+    path.write_text(before + begin + "\n\n" + "\n".join(lines + ([""] + notes if notes else [])) + "\n\n" + end + after)
+    return True
 
 
 def plot(path: pathlib.Path, machine: dict, measured: list[Measured]) -> None:
