@@ -12,8 +12,9 @@ endif()
 if(NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
     find_program(SEQPAR_CCACHE ccache)
     mark_as_advanced(SEQPAR_CCACHE)
-    if(SEQPAR_CCACHE)
-        set(CMAKE_CXX_COMPILER_LAUNCHER "${SEQPAR_CCACHE}")
+    if(SEQPAR_CCACHE) # paths relative to the project, so that all clones of it share what is compiled
+        set(CMAKE_CXX_COMPILER_LAUNCHER
+            "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" "${SEQPAR_CCACHE}")
     endif()
 endif()
 
