@@ -134,7 +134,7 @@ function(seqpar_add_run name)
     if(NOT arg_TIMEOUT)
         set(arg_TIMEOUT 150)
     endif()
-    if(SEQPAR_SANITIZE)
+    if(SEQPAR_SANITIZE OR CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo") # the latter also is what counts covered lines
         math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 10")
     endif()
     set(environment ${seqpar_sanitizer_environment})
