@@ -116,16 +116,20 @@ public:
 
     /// What a step of `rows` queries of `heads` heads costs the rank whose cache this is: exact, and without communication.
     /// Its memory is what options::memory gives at most at once; out and lse are the caller's.
+    /// @throws refusal if the rank itself would refuse such a step
     template <real_element T, layout L>
     [[nodiscard]] plan::cost predict(const kv_cache<T, L>& cache, index_t heads, index_t rows,
                                      std::span<const index_t> counts = {}) const {
         using E = kernel_element_t<kernel_type, T>;
         using A = accumulator_t<E>;
         const cache_shape& s = cache.shape();
+        const std::vector<index_t> all_rows(static_cast<std::size_t>(s.batch), rows);
+        if (counts.empty()) counts = all_rows;
+        const detail::call step = call_of({s.batch, rows, heads, s.dim}, cache);
+        if (const std::string trouble = trouble_with(step, cache, counts); !trouble.empty()) throw refusal(trouble);
         std::size_t computing = 0;
         for (index_t b = 0; b < s.batch; ++b) {
-            const index_t count =
-                std::min(counts.empty() ? rows : counts[static_cast<std::size_t>(b)], cache.length(b));
+            const index_t count = std::min(counts[static_cast<std::size_t>(b)], cache.length(b));
             const positions keys = cache.held_by(cache.rank(), b);
             computing =
                 std::max(computing,
@@ -201,31 +205,45 @@ private:
         return result;
     }
 
+    /// What a step of q [batch, rows, heads, head_dim] asks of this rank.
     template <real_element T, layout L>
-    void check(const tensor_view<const T>& q, const kv_cache<T, L>& cache, std::span<const index_t> counts) {
-        if (options_.check == check_level::none) return;
+    [[nodiscard]] detail::call call_of(const extents& q, const kv_cache<T, L>& cache) const {
         const cache_shape& s = cache.shape();
-        const extents& e = q.shape();
-        detail::step_call mine;
-        detail::call& c = mine.attention;
-        c.q = e;
+        detail::call c;
+        c.q = q;
         c.k = {s.batch, 0, s.kv_heads, s.dim};
         c.v = {s.batch, 0, s.kv_heads, s.dim_v};
-        c.scale = scale(e.dim);
+        c.scale = scale(q.dim);
         detail::describe(options_, c);
         c.element = element_traits<T>::name;
         c.scheme.identify(name() + ", " + cache.layout().name());
-        std::string trouble = detail::step_trouble(c, cache, counts, comm_.rank(), comm_.size());
+        return c;
+    }
+
+    /// What is wrong with it, without a look at other ranks; empty if nothing is.
+    template <real_element T, layout L>
+    [[nodiscard]] std::string trouble_with(const detail::call& c, const kv_cache<T, L>& cache,
+                                           std::span<const index_t> counts) const {
+        if (std::string trouble = detail::step_trouble(c, cache, counts, comm_.rank(), comm_.size()); !trouble.empty())
+            return trouble;
         try {
-            for (index_t b = 0; b < e.batch && trouble.empty(); ++b)
+            for (index_t b = 0; b < c.q.batch; ++b)
                 if (const index_t n = cache.length(b); n > 0)
-                    check_score(score_, attention_shape{e.batch, n, n, e.heads, s.kv_heads, s.dim, s.dim_v});
+                    check_score(score_, attention_shape{c.q.batch, n, n, c.q.heads, c.k.heads, c.q.dim, c.v.dim});
         } catch (const refusal& why) {
-            trouble = why.what();
+            return why.what();
         }
-        c.trouble = trouble;
+        return {};
+    }
+
+    template <real_element T, layout L>
+    void check(const tensor_view<const T>& q, const kv_cache<T, L>& cache, std::span<const index_t> counts) {
+        if (options_.check == check_level::none) return;
+        detail::step_call mine;
+        mine.attention = call_of(q.shape(), cache);
+        mine.attention.trouble = trouble_with(mine.attention, cache, counts);
         if (checked_ || options_.check == check_level::own_rank) {
-            detail::refuse_trouble(std::span(&c, 1));
+            detail::refuse_trouble(std::span(&mine.attention, 1));
             return;
         }
         mine.changes = cache.history();

@@ -1,12 +1,11 @@
 /// The facade: policies in any order, and every wrong call refused on every rank with the same words before any payload.
 #include <support/catch.hpp>
 #include <support/naive.hpp>
+#include <support/refused_on_ranks.hpp>
 #include <support/scheme_case.hpp>
 
 #include <seqpar/seqpar.hpp>
 
-#include <atomic>
-#include <functional>
 #include <limits>
 #include <mutex>
 #include <string>
@@ -14,8 +13,10 @@
 #include <vector>
 
 using namespace seqpar;
+using testing::has;
 using testing::local_rows;
 using testing::normal;
+using testing::refused_on_ranks;
 
 TEST_CASE("policies come in any order, and have defaults") {
     using a = attention<ring, thread_communicator, causal, zigzag, reference, span_backend<double>>;
@@ -79,38 +80,12 @@ TEST_CASE("BHSD in and out") {
 
 namespace {
 
-/// What each of four ranks is told when this rank's call is made by `call(world, rank)`; that it is the same text
-/// everywhere, and that no payload was sent.
-std::string refusal_of(const std::function<void(metered<thread_communicator>&, int)>& call) {
-    std::vector<std::string> told(4);
-    std::atomic<std::int64_t> bytes{0};
-    threads::run(4, [&](thread_communicator world) {
-        const auto counted = std::make_shared<meter>();
-        metered<thread_communicator> comm(world, counted);
-        try {
-            call(comm, world.rank());
-        } catch (const refusal& why) {
-            told[static_cast<std::size_t>(world.rank())] = why.what();
-        }
-        bytes += static_cast<std::int64_t>(counted->payload().bytes);
-    });
-    CHECK((bytes == 0) == !told[0].empty());
-    for (const std::string& text : told) CHECK(text == told[0]);
-    return told[0];
-}
-
 std::string refusal_of_shapes(const extents& q, const extents& k, const extents& v, const extents& q_of_rank_2) {
-    return refusal_of([&](auto& comm, int rank) {
+    return refused_on_ranks([&](auto& comm, int rank) {
         attention attend{comm, ring{}, zigzag{}};
         static_cast<void>(
             attend.forward(normal<float>(rank == 2 ? q_of_rank_2 : q, 1), normal<float>(k, 2), normal<float>(v, 3)));
     });
-}
-
-bool has(const std::string& text, const std::string& part) {
-    INFO(text);
-    CHECK(text.find(part) != std::string::npos);
-    return text.find(part) != std::string::npos;
 }
 
 } // namespace
@@ -133,7 +108,7 @@ TEST_CASE("what differs between ranks is refused on every rank, naming the rank"
     has(refusal_of_shapes(e, e, e, {1, 8, 8, 16}), "rank 2 has heads 8 and rank 0 has 4");
     has(refusal_of_shapes(e, e, e, {1, 9, 4, 16}),
         "rank 0 brings 8 rows of Q; of 33 rows over 4 ranks, the layout zigzag gives it 9");
-    has(refusal_of([&](auto& comm, int rank) {
+    has(refused_on_ranks([&](auto& comm, int rank) {
             const extents keys{1, rank == 1 ? 9 : 8, 4, 16};
             attention attend{comm, ring{}, zigzag{}};
             static_cast<void>(attend.forward(normal<float>(e, 1), normal<float>(keys, 2), normal<float>(keys, 3)));
@@ -141,20 +116,20 @@ TEST_CASE("what differs between ranks is refused on every rank, naming the rank"
         "rank 0 brings 8 rows of K and V; of 33 rows over 4 ranks, the layout zigzag gives it 9");
     has(refusal_of_shapes(e, e, e, {1, 8, 4, 15}), "rank 2: head_dim of Q is 15 and of K is 16");
     const auto q = normal<float>(e, 1);
-    has(refusal_of([&](auto& comm, int rank) {
+    has(refused_on_ranks([&](auto& comm, int rank) {
             attention<any_strategy<metered<thread_communicator>>, metered<thread_communicator>, any_score, any_kernel>
                 attend{comm, any_strategy<metered<thread_communicator>>(ring{}), any_score(full{}),
                        any_kernel(reference{}), options{.scale = rank == 3 ? 0.5 : 0.25}};
             static_cast<void>(attend.forward(q, q, q));
         }),
         "scale");
-    has(refusal_of([&](auto& comm, int rank) {
+    has(refused_on_ranks([&](auto& comm, int rank) {
             attention attend{comm, ring{}, any_score(rank == 1 ? any_score(causal{}) : any_score(full{}))};
         }),
         "rank 1 has scheme ring, contiguous, causal(top-left)");
     // Also where a score fits the shape of none, or of some of them only (found by fuzzing).
     for (const std::size_t sinks : {4U, 5U, 8U})
-        has(refusal_of([&](auto& comm, int rank) {
+        has(refused_on_ranks([&](auto& comm, int rank) {
                 attention attend{comm, ring{}, sink(std::vector<double>(sinks, 0.5))};
                 static_cast<void>(attend.forward(normal<float>({1, 8, rank == 2 ? 8 : 4, 16}, 1), q, q));
             }),
@@ -163,7 +138,7 @@ TEST_CASE("what differs between ranks is refused on every rank, naming the rank"
 
 TEST_CASE("parameters are refused before the ranks are split") {
     const auto with = [](auto... policies) {
-        return refusal_of([&](auto& comm, int) { attention attend{comm, policies...}; });
+        return refused_on_ranks([&](auto& comm, int) { attention attend{comm, policies...}; });
     };
     has(with(ulysses<>{3, {}}), "ulysses of degree 3 does not fit 4 ranks: allowed are 1, 2, 4, or 0 for all");
     has(with(ulysses<>{-1, {}}), "degree -1");
@@ -173,7 +148,7 @@ TEST_CASE("parameters are refused before the ranks are split") {
     has(with(all_gather{-2}), "streams -2 blocks");
     has(with(ring{}, sliding_window{-5, 0}), "window of -5");
     const auto q = normal<float>({1, 2, 1, 1}, 1);
-    has(refusal_of([&](auto& comm, int) {
+    has(refused_on_ranks([&](auto& comm, int) {
             attention attend{comm, ring{}, options{.scale = std::numeric_limits<double>::infinity()}};
             static_cast<void>(attend.forward(q, q, q));
         }),
@@ -183,12 +158,12 @@ TEST_CASE("parameters are refused before the ranks are split") {
 TEST_CASE("levels of checking") {
     const auto q = normal<float>({1, 8, 4, 16}, 1);
     const extents wrong{1, 8, 3, 16};
-    has(refusal_of([&](auto& comm, int) {
+    has(refused_on_ranks([&](auto& comm, int) {
             attention attend{comm, ring{}, options{.check = check_level::none}};
             static_cast<void>(attend.forward(q, q, q));
         }),
         "give forward the lengths of Q and K");
-    has(refusal_of([&](auto& comm, int) {
+    has(refused_on_ranks([&](auto& comm, int) {
             attention attend{comm, ring{}, options{.check = check_level::own_rank}};
             static_cast<void>(attend.forward(q, normal<float>(wrong, 1), normal<float>(wrong, 1), lengths{32, 32}));
         }),
@@ -287,21 +262,21 @@ TEST_CASE("NaN and infinity stay with the rows that may see them") {
 
 TEST_CASE("backward is refused on every rank where it cannot be") {
     const auto q = normal<float>({1, 8, 4, 16}, 1);
-    has(refusal_of([&](auto& comm, int rank) {
+    has(refused_on_ranks([&](auto& comm, int rank) {
             attention attend{comm, ring{}};
             const auto fwd = attend.forward(q, q, q);
             comm.counts().reset();
             static_cast<void>(attend.backward(normal<float>({1, rank == 2 ? 7 : 8, 4, 16}, 2), fwd));
         }),
         "rank 2: dout is [batch 1, seq 7, heads 4, head_dim 16] and out is [batch 1, seq 8, heads 4, head_dim 16]");
-    has(refusal_of([&](auto& comm, int) {
+    has(refused_on_ranks([&](auto& comm, int) {
             attention attend{comm, ring{}, options{.lse = false}};
             const auto fwd = attend.forward(q, q, q);
             comm.counts().reset();
             static_cast<void>(attend.backward(fwd.out, fwd));
         }),
         "options::lse = false");
-    has(refusal_of([&](auto& comm, int rank) {
+    has(refused_on_ranks([&](auto& comm, int rank) {
             attention attend{comm, ring{}};
             const auto fwd = attend.forward(q, q, q);
             comm.counts().reset();

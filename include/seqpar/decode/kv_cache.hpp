@@ -74,17 +74,16 @@ public:
     }
 
     /// Positions of the rows that this rank will hold of the next `tokens` of sequence b.
+    /// @throws refusal if tokens is negative, or there is no such sequence
     [[nodiscard]] positions share(index_t b, index_t tokens) const {
+        if (tokens < 0) throw refusal(detail::concat("the share of ", tokens, " tokens: at least 0 is allowed"));
         return at(b).where.deal(layout_, tokens).of(rank_);
     }
 
     /// Drops the tokens of sequence b from that position on: what was speculated in vain; with 0, all.
-    /// @throws refusal as dealt_rows::truncate does
+    /// @throws refusal as dealt_rows::truncate does, or if there is no such sequence
     void truncate(index_t b, index_t length) {
-        if (b < 0 || b >= shape_.batch)
-            throw refusal(detail::concat("sequence ", b, " of a cache of ", shape_.batch, ": allowed are 0 to ",
-                                         shape_.batch - 1));
-        entries_[static_cast<std::size_t>(b)].where.truncate(length);
+        at(b).where.truncate(length);
         note(b, -1 - length);
     }
 
@@ -97,7 +96,7 @@ public:
     [[nodiscard]] int rank() const noexcept { return rank_; }
     [[nodiscard]] int size() const noexcept { return size_; }
     [[nodiscard]] const L& layout() const noexcept { return layout_; }
-    /// Tokens of sequence b, on all ranks.
+    /// Tokens of sequence b, on all ranks. This and what follows throw a refusal if there is no such sequence.
     [[nodiscard]] index_t length(index_t b) const { return at(b).where.length(); }
     /// Which of them a rank holds, in the order of its rows.
     [[nodiscard]] positions held_by(int rank, index_t b) const { return at(b).where.of(rank); }
@@ -122,7 +121,14 @@ private:
         tensor<T> k, v; // [1, capacity, kv_heads, head_dim]
     };
 
-    [[nodiscard]] const entry& at(index_t b) const { return entries_[static_cast<std::size_t>(b)]; }
+    [[nodiscard]] std::size_t index(index_t b) const {
+        if (b < 0 || b >= shape_.batch)
+            throw refusal(detail::concat("sequence ", b, " of a cache of ", shape_.batch,
+                                         " sequences: allowed are 0 to ", shape_.batch - 1));
+        return static_cast<std::size_t>(b);
+    }
+    [[nodiscard]] const entry& at(index_t b) const { return entries_[index(b)]; }
+    [[nodiscard]] entry& at(index_t b) { return entries_[index(b)]; }
     [[nodiscard]] index_t rows(const entry& e) const { return e.where.count(rank_); }
 
     /// One sequence of a batch.
@@ -173,7 +179,7 @@ private:
 
     /// Puts rows [1, count, kv_heads, ...] behind the first `to` of sequence b.
     void store(index_t b, const tensor_view<const T>& k, const tensor_view<const T>& v, index_t to) {
-        entry& e = entries_[static_cast<std::size_t>(b)];
+        entry& e = at(b);
         copy(k, e.k.view().rows(to, k.shape().seq));
         copy(v, e.v.view().rows(to, v.shape().seq));
     }

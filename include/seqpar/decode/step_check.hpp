@@ -49,6 +49,23 @@ template <real_element T, layout L>
     return text;
 }
 
+/// What is wrong with counts of queries, of `rows` rows of Q, to a cache; empty if nothing is.
+template <real_element T, layout L>
+[[nodiscard]] std::string trouble_of(std::span<const index_t> counts, const kv_cache<T, L>& cache, index_t rows) {
+    if (static_cast<index_t>(counts.size()) != cache.shape().batch)
+        return concat(counts.size(), " counts for a batch of ", cache.shape().batch,
+                      ": allowed is one for each sequence");
+    for (index_t b = 0; b < cache.shape().batch; ++b) {
+        const index_t count = counts[static_cast<std::size_t>(b)], length = cache.length(b);
+        if (count < 0 || count > rows)
+            return concat("sequence ", b, " has ", count, " queries, and Q has ", rows, " rows: allowed are 0 to that");
+        if (length > 0 && count > length)
+            return concat("sequence ", b, " has ", count, " queries and ", length,
+                          " tokens: allowed are 0 to that; append the queries' own tokens before the step");
+    }
+    return {};
+}
+
 /// What is wrong with one rank's step by itself; empty if nothing is.
 template <real_element T, layout L>
 [[nodiscard]] std::string step_trouble(const call& c, const kv_cache<T, L>& cache, std::span<const index_t> counts,
@@ -57,18 +74,7 @@ template <real_element T, layout L>
         return concat("the cache is that of rank ", cache.rank(), " of ", cache.size(), ", and this is rank ", rank,
                       " of ", size, ": make the cache with the communicator that decode is given");
     if (std::string shapes = trouble_of(c); !shapes.empty()) return shapes;
-    if (static_cast<index_t>(counts.size()) != c.q.batch)
-        return concat(counts.size(), " counts for a batch of ", c.q.batch, ": allowed is one for each sequence");
-    for (index_t b = 0; b < c.q.batch; ++b) {
-        const index_t count = counts[static_cast<std::size_t>(b)], length = cache.length(b);
-        if (count < 0 || count > c.q.seq)
-            return concat("sequence ", b, " has ", count, " queries, and Q has ", c.q.seq,
-                          " rows: allowed are 0 to that");
-        if (length > 0 && count > length)
-            return concat("sequence ", b, " has ", count, " queries and ", length,
-                          " tokens: allowed are 0 to that; append the queries' own tokens before the step");
-    }
-    return {};
+    return trouble_of(counts, cache, c.q.seq);
 }
 
 /// Throws if a rank is in trouble, or the ranks' steps do not belong together.
