@@ -150,11 +150,16 @@ def main() -> int:
         programs = Programs(given.programs, given.output, os.cpu_count() or 1)
         stack.callback(programs.close)
         machine, shape = describe(programs["worker"])
-        table = [row for row in rows.table(shape)
+        all_rows = rows.table(shape)
+        table = [row for row in all_rows
                  if re.search(given.rows, row.work) and not (given.no_distributed and row.is_distributed)]
         if not table:
             print(f"--rows '{given.rows}' is found in no row", file=sys.stderr)
             return 2
+        kept = len(table) == len(all_rows)  # the whole table is worth keeping
+        if kept and not report.has_place(DOCS / "performance.md", machine):  # found out now, too
+            print(f"docs/performance.md has no place for a table of {machine['vectors']}, and will stay as it is", flush=True)
+            kept = False
         measured = measure_rows(table, programs, given.rounds, 60 * given.patience, scratch)
         machine["peers"] = programs.titles()
     machine["date"] = datetime.date.today().isoformat()
@@ -164,11 +169,9 @@ def main() -> int:
     for path in [given.output / "peers.json"] + ([given.caller / given.json] if given.json else []):
         path.write_text(report.as_json(machine, measured))
     pictures = [given.output / "performance.svg"]
-    if len(table) == len(rows.table(shape)):  # the whole table is worth keeping
-        if report.write_markdown(DOCS / "performance.md", machine, measured):
-            pictures.append(DOCS / f"performance-{machine['vectors']}.svg")
-        else:
-            print(f"docs/performance.md has no place for a table of {machine['vectors']}: it is as it was")
+    if kept:
+        report.write_markdown(DOCS / "performance.md", machine, measured)
+        pictures.append(DOCS / f"performance-{machine['vectors']}.svg")
     for path in pictures:
         report.plot(path, machine, measured)
     return 0

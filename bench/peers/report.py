@@ -79,12 +79,16 @@ def machine_text(machine: dict) -> str:
             f"{machine['compiler']}; {', '.join(machine['peers'])}; {machine['date']}")
 
 
-def write_markdown(path: pathlib.Path, machine: dict, measured: list[Measured]) -> bool:
-    """Replaces what stands between the two markers of this kind of processor; whether there are such."""
+def has_place(path: pathlib.Path, machine: dict) -> bool:
+    """Whether the text has both markers of this kind of processor."""
+    text = path.read_text()
+    return all(marker.format(machine["vectors"]) in text for marker in (BEGIN, END))
+
+
+def write_markdown(path: pathlib.Path, machine: dict, measured: list[Measured]) -> None:
+    """Replaces what stands between the two markers of this kind of processor. @pre has_place"""
     begin, end = BEGIN.format(machine["vectors"]), END.format(machine["vectors"])
     text = path.read_text()
-    if begin not in text or end not in text:
-        return False
     before, rest = text.split(begin)
     after = rest.split(end)[1]
     lines = [f"{machine_text(machine)}. {sum(m.met for m in measured)} of {len(measured)} rows met.", "",
@@ -92,7 +96,6 @@ def write_markdown(path: pathlib.Path, machine: dict, measured: list[Measured]) 
     lines += ["| " + " | ".join(cells(m)) + " |" for m in measured]
     notes = [f"- {m.row.work}: {note}" for m in measured for note in m.notes]
     path.write_text(before + begin + "\n\n" + "\n".join(lines + ([""] + notes if notes else [])) + "\n\n" + end + after)
-    return True
 
 
 def plot(path: pathlib.Path, machine: dict, measured: list[Measured]) -> None:
