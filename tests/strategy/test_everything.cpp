@@ -1,5 +1,6 @@
 /// Gradients, out and lse of every strategy with every score, layout, kind of heads, number of ranks and type, against the
-/// definition with derived bounds, and what each pass sends and holds against the formulas: every pair of choices at every change, their whole product as [slow].
+/// definition with derived bounds, and what each pass sends and holds against the formulas: every pair of choices at every
+/// change, their whole product as [slow].
 #include <support/all_strategies.hpp>
 #include <support/backward_counts.hpp>
 #include <support/catch.hpp>
