@@ -2,16 +2,26 @@
 #include "support/comm_contract.hpp"
 #include "support/simulated_cluster.hpp"
 
+#include <seqpar/attention.hpp>
+#include <seqpar/comm/collectives.hpp>
 #include <seqpar/comm/metered.hpp>
 #include <seqpar/comm/simgrid.hpp>
 #include <seqpar/core/error.hpp>
+#include <seqpar/kernel/reference.hpp>
+#include <seqpar/strategy/ring.hpp>
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <vector>
+
+#include <unistd.h>
 
 using contract::contains;
 using seqpar::simgrid_communicator;
@@ -166,6 +176,88 @@ TEST_CASE("a failure on a simulated rank ends all, and says which") {
     SECTION("and the next run knows nothing of it") {
         CHECK(simulated::run(one_node(4), 4, [](simgrid_communicator c) { c.compute(1); }).seconds == Approx(1));
     }
+}
+
+TEST_CASE("a roll call on simulated ranks takes the time of its messages, and patience is not of their clock") {
+    using seqpar::collective::roll_call;
+    constexpr std::chrono::milliseconds for_ever{0}, short_patience{1};
+    const auto seconds = [](std::chrono::milliseconds patience, double late) {
+        return simulated::run(fat_tree_of_nodes(), 7,
+                              [&](simgrid_communicator c) {
+                                  if (c.rank() == 3) c.compute(late);
+                                  const std::vector<int> all = roll_call(c, 10 * c.rank(), patience);
+                                  for (int r = 0; r < 7; ++r)
+                                      if (all[static_cast<std::size_t>(r)] != 10 * r)
+                                          throw seqpar::error("another value");
+                              })
+            .seconds;
+    };
+    CHECK(seconds(for_ever, 0) > 0);
+    CHECK(seconds(short_patience, 0) == Approx(seconds(for_ever, 0)).epsilon(1e-12));
+    // An hour, of which the clock on the wall sees nothing.
+    CHECK(seconds(short_patience, 3600) == Approx(seconds(for_ever, 3600)).epsilon(1e-12));
+    CHECK(seconds(short_patience, 3600) > 3600);
+}
+
+namespace {
+
+/// What f writes to the process's stderr.
+template <class F>
+std::string on_stderr(const F& f) {
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), std::fclose);
+    std::fflush(stderr);
+    const int before = dup(STDERR_FILENO);
+    REQUIRE(file != nullptr);
+    REQUIRE(dup2(fileno(file.get()), STDERR_FILENO) != -1);
+    f();
+    std::fflush(stderr);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    std::rewind(file.get());
+    std::string text;
+    for (int c = std::fgetc(file.get()); c != EOF; c = std::fgetc(file.get())) text += static_cast<char>(c);
+    return text;
+}
+
+} // namespace
+
+TEST_CASE("what is under way when a simulated rank fails is given up without a word") {
+    const std::string text = on_stderr([] {
+        const std::string failure = contract::text_thrown_by([] {
+            simulated::run(one_node(3), 3, [](simgrid_communicator c) {
+                static std::byte sent[1 << 20], came[1 << 20]; // a millisecond
+                const int to = (c.rank() + 1) % 3, from = (c.rank() + 2) % 3;
+                auto moves = c.exchange({sent, sizeof sent}, to, {came, sizeof came}, from);
+                if (c.rank() == 1) throw std::runtime_error("out of ink");
+                moves.wait();
+            });
+        });
+        CHECK(contains(failure, "rank 1: out of ink"));
+    });
+    CHECK(text.find("Backtrace") == std::string::npos);
+}
+
+TEST_CASE("a simulated rank that does not call is found out at once") {
+    using namespace seqpar;
+    const tensor<float> x({1, 2, 1, 4});
+    const auto run = [&](const auto& instead) {
+        return contract::text_thrown_by([&] {
+            simulated::run(one_node(3), 3, [&](simgrid_communicator c) {
+                attention attend{c, ring{}, reference{}}; // with ten minutes of patience
+                if (c.rank() == 1) return instead(c);
+                static_cast<void>(attend.forward(x, x, x));
+            });
+        });
+    };
+    const std::string ended = run([](simgrid_communicator&) {});
+    CHECK(contains(ended, "rank 1 has ended while rank "));
+    CHECK(contains(ended, "ring forward, preflight, roll_call"));
+    const std::string elsewhere = run([](simgrid_communicator& c) {
+        std::byte b{};
+        c.exchange({}, 0, {&b, 1}, 0).wait();
+    });
+    CHECK(contains(elsewhere, "every rank that is left waits"));
+    CHECK(contains(elsewhere, "ring forward, preflight, roll_call"));
 }
 
 TEST_CASE("a simulated run within another is refused") {

@@ -6,9 +6,11 @@
 #include <seqpar/comm/simgrid/group.hpp>
 #include <seqpar/comm/simgrid/platform.hpp>
 #include <seqpar/comm/simgrid/run_state.hpp>
+#include <seqpar/comm/wait_until.hpp>
 #include <seqpar/core/error.hpp>
 #include <seqpar/plan/machine.hpp>
 
+#include <chrono>
 #include <concepts>
 #include <memory>
 #include <numeric>
@@ -66,6 +68,13 @@ public:
             wait_for(receive_, from_, rank_);
             wait_for(send_, rank_, to_);
         }
+        /// Sleeps until wait() would return at once, whatever the time that is given: it is of the clock on the wall, and a
+        /// simulation knows without one who will never come.
+        [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point) {
+            for (const auto& side : {receive_, send_})
+                if (side) group_->run().await(*side);
+            return true;
+        }
         /// A test that finds nothing takes `poll` of simulated time: who polls lets others run.
         [[nodiscard]] bool test() {
             if (has_come(receive_) && has_come(send_)) return true;
@@ -102,7 +111,8 @@ public:
         void withdraw() noexcept {
             if (send_) group_->withdraw(*send_, rank_, to_);
             if (receive_) group_->withdraw(*receive_, from_, rank_);
-            send_ = nullptr, receive_ = nullptr;
+            for (std::shared_ptr<half>* side : {&send_, &receive_})
+                if (const std::shared_ptr<half> mine = std::move(*side)) group_->run().give_up(*mine);
         }
 
         std::shared_ptr<group> group_;
@@ -162,7 +172,7 @@ private:
     int rank_;
 };
 
-static_assert(communicator<simgrid_communicator>);
+static_assert(communicator<simgrid_communicator> && patient_request<simgrid_communicator::request>);
 
 namespace detail::simulated {
 

@@ -13,6 +13,7 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -155,6 +156,16 @@ public:
         side.moving->cancel();
     }
 
+    /// What still moves, though its owner does not wait for it any more, does so until all have ended: SimGrid complains of one
+    /// that is gone before.
+    void give_up(half& h) noexcept {
+        if (!h.moving || h.moving->get_state() != simgrid::s4u::Activity::State::STARTED) return;
+        try {
+            given_up_.push_back(h.moving);
+        } catch (const std::bad_alloc&) { // then it complains
+        }
+    }
+
     /// In a handler: keeps the exception. The caller wakes all once it has left the handler: others run then.
     void fail(int rank) {
         if (cause_) return;
@@ -194,8 +205,11 @@ public:
 
     [[noreturn]] void throw_aborted() const { throw aborted(concat("rank ", rank_, " failed: ", text_)); }
 
-    /// After all ranks have ended: lets their stacks go. What an actor runs refers to this, and this to the actor.
+    /// After all ranks have ended: lets their stacks go, and what nobody has waited for. What an actor runs refers to this, and
+    /// this to the actor.
     void forget_actors() {
+        for (const simgrid::s4u::CommPtr& each : given_up_) each->cancel();
+        given_up_.clear();
         for (rank_state& each : ranks_) each.actor = nullptr;
     }
     /// After all ranks have ended: what run throws, if anything.
@@ -246,6 +260,7 @@ private:
     std::vector<simgrid::s4u::Host*> hosts_;
     std::vector<rank_state> ranks_;
     std::vector<simgrid::s4u::Mailbox*> free_;
+    std::vector<simgrid::s4u::CommPtr> given_up_;
     int mailboxes_ = 0;
     int ranks_per_node_;
     double zero_, last_end_ = 0;
