@@ -66,10 +66,11 @@ public:
             states_ = all_tiles;
             tiles_at_once_ = std::max(index_t{1}, std::min(fit(tile_bytes), all_tiles / shares));
         } else {
-            // Each brings the keys once from where all of them are. Pieces enough that workers end together.
+            // Each brings the keys once from where all of them are, while the tiles stream by, one after the other, from the
+            // cache. Pieces enough that workers end together.
             const index_t head_tiles = rows / kv_heads / rows_,
                           share = workers == 1 ? head_tiles : head_tiles / (8 * index_t{workers});
-            states_ = keys <= fit(key_bytes) ? 1 : std::min(share, fit(2 * tile_bytes));
+            states_ = keys <= fit(key_bytes) ? 1 : std::min(share, fit(tile_bytes / 2)); // a cache full of tiles
             tiles_at_once_ = states_ = std::max(states_, index_t{1});
             step_ = std::clamp(fit(2 * key_bytes) / block_keys * block_keys, block_keys, chunk_keys);
         }
