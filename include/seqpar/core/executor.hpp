@@ -14,6 +14,9 @@
 #include <string>
 #include <thread>
 #include <vector>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace seqpar {
 
@@ -30,8 +33,13 @@ concept executor = std::copyable<E> && requires(const E& e, index_t count, task 
     e.run(count, work);
 };
 
-/// Cores that this process may use, at least 1.
+/// Cores that the calling thread, and those that it starts, may use, at least 1: on Linux those that taskset, a container or a
+/// launcher of ranks has left it, elsewhere all there are.
 [[nodiscard]] inline int cores_here() noexcept {
+#if defined(__linux__)
+    cpu_set_t allowed; // of 1024: a machine with more refuses
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
+#endif
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
@@ -61,6 +69,7 @@ public:
     explicit thread_pool(int workers) : self_(std::make_shared<state>()) {
         if (workers < 1 || workers > max_workers)
             throw refusal(detail::concat("a thread pool of ", workers, " workers: allowed are 1 to ", max_workers));
+        self_->each_has_a_core = workers <= cores_here();
         for (int w = 1; w < workers; ++w)
             self_->threads.emplace_back([s = self_.get(), w](std::stop_token stop) { s->serve(stop, w); });
     }
@@ -78,6 +87,7 @@ private:
         std::atomic<std::uint64_t> generation{0}; // this and the next change under the mutex only
         std::atomic<int> busy{0};
         std::exception_ptr failure;
+        bool each_has_a_core = false;
         std::vector<std::jthread> threads; // last member: joined before the others go
 
         void run(index_t items, const task& f) {
@@ -115,7 +125,7 @@ private:
         /// Waits a little for what is about to happen: to sleep and be woken takes longer. Only where each thread can have a core.
         template <class Happened>
         void await(const Happened& happened) const {
-            if (static_cast<int>(threads.size()) >= cores_here()) return;
+            if (!each_has_a_core) return;
             for (int i = 0; i < 2000 && !happened(); ++i) relax();
         }
         static void relax() noexcept {
