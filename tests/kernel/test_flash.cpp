@@ -175,8 +175,17 @@ TEST_CASE("flash takes no sequence, no keys and no heads") {
     CHECK(same_bits(result, partial<float>(in.n.out())));
 }
 
+TEST_CASE("flash takes the last instruction set that the processor has and gains by") {
+    const instruction_set best = best_instruction_set();
+    CHECK(is_supported(best));
+    CHECK(is_worthwhile(best));
+    CHECK(best != instruction_set::automatic);
+    for (const instruction_set set : all_instruction_sets)
+        if (set > best) CHECK_FALSE((is_supported(set) && is_worthwhile(set)));
+    if (asked_instruction_set().empty()) CHECK(flash{}.target() == best);
+}
+
 TEST_CASE("flash refuses an instruction set that the processor lacks, and names those it has") {
-    if (asked_instruction_set().empty()) CHECK(flash{}.target() == best_instruction_set());
     CHECK(flash{instruction_set::baseline}.target() == instruction_set::baseline);
     CHECK(flash{}.name() == "flash");
     CHECK(flash{instruction_set::avx2}.name() == "flash(avx2)");
