@@ -26,19 +26,18 @@ public:
     explicit kernel_work(const request& r)
         : backward_(r.backward()), in_(r), score_(score_of(r)),
           pool_(r.threads), rows_{seqpar::positions::whole(r.tokens), {0, r.heads}},
-          key_rows_{seqpar::positions::whole(r.keys), {0, r.kv_heads}}, queries_{in_.q.view, rows_}, keys_{in_.k.view,
-                                                                                                           in_.v.view,
-                                                                                                           key_rows_},
-          result_(in_.q.view.shape()), out_(in_.q.view.shape()) {
+          key_rows_{seqpar::positions::whole(r.keys), {0, r.kv_heads}}, queries_{std::as_const(in_.q).view(), rows_},
+          keys_{std::as_const(in_.k).view(), std::as_const(in_.v).view(), key_rows_}, result_(in_.q.shape()),
+          out_(in_.q.shape()) {
         using namespace seqpar;
         how_.scale = scale_of(r);
         how_.n = {r.tokens, r.keys};
         how_.group = r.heads / r.kv_heads;
         how_.executor = pool_;
         if (!backward_) return;
-        const extents q = in_.q.view.shape(), per_row{1, q.seq, q.heads, 1};
+        const extents q = in_.q.shape(), per_row{1, q.seq, q.heads, 1};
         lse_ = tensor<A>(per_row), delta_ = tensor<A>(per_row);
-        dq_ = tensor<A>(q), dk_ = tensor<A>(in_.k.view.shape()), dv_ = tensor<A>(in_.v.view.shape());
+        dq_ = tensor<A>(q), dk_ = tensor<A>(in_.k.shape()), dv_ = tensor<A>(in_.v.shape());
         forward();
     }
 
@@ -64,9 +63,9 @@ private:
     }
     void backward() {
         using namespace seqpar;
-        row_delta<T>(std::as_const(out_).view(), in_.dout.view, {}, delta_.view());
+        row_delta<T>(std::as_const(out_).view(), std::as_const(in_.dout).view(), {}, delta_.view());
         clear(dq_.view()), clear(dk_.view()), clear(dv_.view());
-        const row_gradients<T> of{in_.dout.view, lse_.view(), delta_.view()};
+        const row_gradients<T> of{std::as_const(in_.dout).view(), lse_.view(), delta_.view()};
         const key_gradients<A> dkv{dk_.view(), dv_.view()};
         flash{}.backward(how_, queries_, of, std::span<const key_block<T>>(&keys_, 1), score_, dq_.view(),
                          std::span<const key_gradients<A>>(&dkv, 1));

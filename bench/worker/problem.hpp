@@ -64,20 +64,22 @@ struct useful_work {
     }
 };
 
-/// Q, K, V and, for backward, DOUT, of the whole sequence.
+/// Q, K, V and, for backward, DOUT, of the whole sequence, aligned as a tensor is.
 template <class T>
 struct arrays {
-    seqpar::tool::npy_array<T> q, k, v, dout;
+    seqpar::tensor<T> q, k, v, dout;
 
     explicit arrays(const request& r) {
         using namespace seqpar;
         const auto load = [&](const char* name, const extents& want) {
             const std::string path = r.inputs + "/" + name;
             const auto header = tool::check_npy(path, {{tool::npy_type::float32}, 4, "[1, seq, heads, head_dim]"});
-            auto array = tool::load_npy<T>(path, header, format::bshd);
+            const auto array = tool::load_npy<T>(path, header, format::bshd);
             if (array.view.shape() != want)
                 throw refusal(detail::concat(path, " is ", array.view.shape(), ": asked for is ", want));
-            return array;
+            tensor<T> to(want);
+            copy(array.view, to.view());
+            return to;
         };
         const extents rows{1, r.tokens, r.heads, r.dim}, keys{1, r.keys, r.kv_heads, r.dim};
         q = load("q.npy", rows), k = load("k.npy", keys), v = load("v.npy", keys);

@@ -42,10 +42,10 @@ public:
             seqpar::take_rows(from, rows, part.view());
             return part;
         };
-        q_ = mine(whole.q.view, here.queries.rows);
-        k_ = mine(whole.k.view, here.keys.rows), v_ = mine(whole.v.view, here.keys.rows);
+        q_ = mine(whole.q.view(), here.queries.rows);
+        k_ = mine(whole.k.view(), here.keys.rows), v_ = mine(whole.v.view(), here.keys.rows);
         if (!r.backward()) return;
-        dout_ = mine(whole.dout.view, here.queries.rows);
+        dout_ = mine(whole.dout.view(), here.queries.rows);
         result_.emplace(attend_.forward(q_, k_, v_));
     }
 
