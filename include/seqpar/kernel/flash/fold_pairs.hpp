@@ -139,7 +139,7 @@ score_pairs_in_place(const pair* q, index_t q_step, const bfloat16* k, index_t k
         transpose_square<S>(key);
 #pragma GCC unroll 16
         for (int i = 0; i < W; ++i) {
-            ask_for(k + i * k_step + 2 * d, keys_ahead * k_step * index_t{sizeof(bfloat16)});
+            ask_for_keys_after(k + i * k_step + 2 * d, k_step);
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) add_dot(sum[r], (S::bits)key[i], q[r * q_step + d + i] - S::bits{});
         }

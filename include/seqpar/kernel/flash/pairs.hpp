@@ -81,8 +81,8 @@ load_values(const pair* x, index_t x_step, index_t t, index_t column, pair_simd:
 [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")]] inline void
 load_values(const bfloat16* x, index_t x_step, index_t t, index_t column, pair_simd::bits& to) {
     const bfloat16 *even = x + 2 * t * x_step + column, *odd = even + x_step;
-    ask_for(even, keys_ahead * x_step * index_t{sizeof(bfloat16)});
-    ask_for(odd, keys_ahead * x_step * index_t{sizeof(bfloat16)});
+    ask_for_keys_after(even, x_step);
+    ask_for_keys_after(odd, x_step);
     pair_simd::bits high;
     load_both(even, odd, to, high);
     to |= high << 16;

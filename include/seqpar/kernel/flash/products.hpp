@@ -107,7 +107,7 @@ template <class S, int Rows, int Vectors, index_t EveryA, index_t EveryT, bool A
 #pragma GCC unroll 4
         for (int c = 0; c < Vectors; ++c) {
             load_as<S>(x + t * x_step + c * W, value[c]);
-            if constexpr (Asks) ask_for(x + t * x_step + c * W, keys_ahead * x_step * index_t{sizeof(T)});
+            if constexpr (Asks) ask_for_keys_after(x + t * x_step + c * W, x_step);
         }
 #pragma GCC unroll 8
         for (int a = 0; a < Rows; ++a) {
