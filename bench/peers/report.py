@@ -130,13 +130,16 @@ def plot(path: pathlib.Path, machine: dict, measured: list[Measured]) -> None:
     roof.grid(which="both", alpha=0.2)
 
     def bars(axis, color, values, targets, texts):
+        end = 1.05 * max([x for x in values + targets if x is not None] + [1])
         for place, (value, wanted, text) in enumerate(zip(values, targets, texts)):
             missed = wanted is not None and (value is None or value < wanted)
             axis.barh(place, value or 0, color=color, height=0.7, alpha=0.45 if missed else 1)
-            axis.text(0.01, place, text, va="center", fontsize=7, transform=axis.get_yaxis_transform())
+            # Behind bar and target where there is room, where no line crosses it.
+            behind = max(value or 0, wanted or 0)
+            axis.text(0.01 * end + (behind if behind < end / 4 else 0), place, text, va="center", fontsize=7)
             if wanted is not None:
                 axis.plot([wanted] * 2, [place - 0.45, place + 0.45], color=target, linewidth=1.5)
-        axis.set_xlim(0, 1.05 * max([x for x in values + targets if x is not None] + [1]))
+        axis.set_xlim(0, end)
         axis.set_ylim(len(values) - 0.4, -0.6)
         axis.grid(axis="x", alpha=0.2)
 
