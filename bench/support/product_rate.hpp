@@ -47,7 +47,7 @@ struct avx512_products {
     const auto of = [](auto target) {
         using P = decltype(target);
         using S = typename P::simd;
-        constexpr int dim = 128, rows = S::score_rows, keys = S::panel_keys;
+        static constexpr int dim = 128, rows = S::score_rows, keys = S::panel_keys;
         const auto again = [](long rounds) {
             alignas(64) float in[(rows + keys) * dim], x[rows * keys];
             for (int i = 0; i < (rows + keys) * dim; ++i) in[i] = static_cast<float>(i % 7 - 3);
