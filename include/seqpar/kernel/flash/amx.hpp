@@ -1,12 +1,12 @@
 #pragma once
 
 #include <seqpar/core/tensor.hpp>
+#include <seqpar/kernel/flash/processor_features.hpp>
 
 #include <cstdint>
 
 #if defined(__x86_64__) && defined(__linux__)
 
-#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,9 +24,8 @@ namespace seqpar::flash_detail::amx {
 /// Whether the processor has it and Linux gives this process the registers' memory, which it does to who asks.
 [[nodiscard]] inline bool is_granted() noexcept {
     static const bool granted = [] {
-        constexpr unsigned bf16 = 1U << 22, tiles = 1U << 24;
-        unsigned a = 0, b = 0, c = 0, d = 0;
-        if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & bf16) == 0 || (d & tiles) == 0) return false;
+        const processor_features has = processor_features::ask();
+        if (!has.amx_bf16 || !has.amx_tiles) return false;
         constexpr long request_permission = 0x1023, tile_data = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
         return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
     }();

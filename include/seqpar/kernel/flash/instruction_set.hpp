@@ -1,6 +1,7 @@
 #pragma once
 
 #include <seqpar/kernel/flash/amx.hpp>
+#include <seqpar/kernel/flash/processor_features.hpp>
 
 #include <algorithm>
 #include <array>
@@ -8,10 +9,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <cpuid.h>
-#endif
 
 namespace seqpar {
 
@@ -82,11 +79,9 @@ inline constexpr std::array all_instruction_sets{instruction_set::automatic,   i
 /// choice. @pre is_supported(set)
 [[nodiscard]] inline bool is_worthwhile([[maybe_unused]] instruction_set set) noexcept {
 #if defined(__x86_64__) || defined(__i386__)
-    if (set == instruction_set::avx512_bf16 && __builtin_cpu_is("intel")) {
-        // Of these cores AVX512-FP16 tells, also of guests; clang 14 does not know it by name.
-        unsigned a = 0, b = 0, c = 0, d = 0;
-        return __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d >> 23 & 1) == 0;
-    }
+    // Of these cores AVX512-FP16 tells, also of guests.
+    if (set == instruction_set::avx512_bf16 && __builtin_cpu_is("intel"))
+        return !flash_detail::processor_features::ask().avx512_fp16;
 #endif
     return true;
 }
