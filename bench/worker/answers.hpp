@@ -8,6 +8,7 @@
 #include "bench/support/read_bandwidth.hpp"
 #include "tools/seqpar/processor.hpp"
 
+#include <seqpar/core/executor.hpp>
 #include <seqpar/version.hpp>
 
 #include <nlohmann/json.hpp>
@@ -142,7 +143,7 @@ private:
     [[nodiscard]] static json description() {
         const auto best = seqpar::best_instruction_set();
         return {{"processor", seqpar::tool::processor_name()},
-                {"cores", std::thread::hardware_concurrency()},
+                {"cores", seqpar::cores_here()},
                 {"instruction_set", to_string(best)},
                 {"vectors", to_string(vectors_of(best))},
                 {"bfloat16_products", is_supported(seqpar::instruction_set::avx512_bf16)},

@@ -25,9 +25,10 @@ class kernel_work final : public work {
 public:
     explicit kernel_work(const request& r)
         : backward_(r.backward()), in_(r), score_(score_of(r)),
-          pool_(r.threads), rows_{seqpar::positions::whole(r.tokens), {0, r.heads}},
-          key_rows_{seqpar::positions::whole(r.keys), {0, r.kv_heads}}, queries_{std::as_const(in_.q).view(), rows_},
-          keys_{std::as_const(in_.k).view(), std::as_const(in_.v).view(), key_rows_}, result_(in_.q.shape()),
+          pool_(r.threads), rows_{seqpar::positions::whole(r.tokens), {0, r.heads}}, key_rows_{seqpar::positions::whole(
+                                                                                                   r.keys),
+                                                                                               {0, r.kv_heads}},
+          queries_{in_.q.view(), rows_}, keys_{in_.k.view(), in_.v.view(), key_rows_}, result_(in_.q.shape()),
           out_(in_.q.shape()) {
         using namespace seqpar;
         how_.scale = scale_of(r);
@@ -63,16 +64,16 @@ private:
     }
     void backward() {
         using namespace seqpar;
-        row_delta<T>(std::as_const(out_).view(), std::as_const(in_.dout).view(), {}, delta_.view());
+        row_delta<T>(std::as_const(out_).view(), in_.dout.view(), {}, delta_.view());
         clear(dq_.view()), clear(dk_.view()), clear(dv_.view());
-        const row_gradients<T> of{std::as_const(in_.dout).view(), lse_.view(), delta_.view()};
+        const row_gradients<T> of{in_.dout.view(), lse_.view(), delta_.view()};
         const key_gradients<A> dkv{dk_.view(), dv_.view()};
         flash{}.backward(how_, queries_, of, std::span<const key_block<T>>(&keys_, 1), score_, dq_.view(),
                          std::span<const key_gradients<A>>(&dkv, 1));
     }
 
     bool backward_;
-    arrays<T> in_;
+    const arrays<T> in_;
     seqpar::any_score score_;
     seqpar::thread_pool pool_;
     seqpar::context how_;
