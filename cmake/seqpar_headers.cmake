@@ -1,6 +1,7 @@
-# Every header alone, under each compiler that this machine has: the tests headers.<compiler>. A header is compiled again when
-# it, or one that it includes, has changed; its own compiler messages are the result. All programs are compiled by the build's own
-# compiler, so that the other one, if there is one, is the quick test; target seqpar_headers is its.
+# Every header of include/ and bench/support/ alone, under each compiler that this machine has: the tests headers.<compiler>.
+# A header is compiled again when it, or one that it includes, has changed; its own compiler messages are the result. All
+# programs are compiled by the build's own compiler, so that the other one, if there is one, is the quick test; target
+# seqpar_headers is its.
 
 # The build's own compiler goes by its family's name too, whatever it is called: c++, g++-12.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
@@ -34,6 +35,8 @@ foreach(component IN LISTS seqpar_optional_components)
 endforeach()
 list(APPEND seqpar_openmp_flags -fopenmp)
 
+file(GLOB bench_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/bench/support/*.hpp")
+
 add_custom_target(seqpar_headers)
 list(GET seqpar_compilers -1 seqpar_quick_compiler)
 foreach(compiler IN LISTS seqpar_compilers)
@@ -43,8 +46,8 @@ foreach(compiler IN LISTS seqpar_compilers)
         COMMAND "${seqpar_compiler_${compiler}}" -fopenmp -fsyntax-only -include omp.h -x c++ /dev/null
         RESULT_VARIABLE without_openmp OUTPUT_QUIET ERROR_QUIET
     )
-    foreach(header IN LISTS seqpar_headers)
-        cmake_path(RELATIVE_PATH header BASE_DIRECTORY "${PROJECT_SOURCE_DIR}/include" OUTPUT_VARIABLE relative)
+    foreach(header IN LISTS seqpar_headers bench_headers)
+        cmake_path(RELATIVE_PATH header BASE_DIRECTORY "${PROJECT_SOURCE_DIR}" OUTPUT_VARIABLE relative)
         seqpar_needs("${header}" needs)
         set(flags ${seqpar_include_flags})
         set(missing FALSE)
@@ -66,7 +69,7 @@ foreach(compiler IN LISTS seqpar_compilers)
             OUTPUT "${stamp}"
             COMMAND
                 "${seqpar_compiler_${compiler}}" -std=c++20 -fsyntax-only ${seqpar_warning_flags} "${flags}"
-                -MMD -MF "${stamp}.d" -MT "${stamp}" -include "${relative}" -x c++ /dev/null
+                -MMD -MF "${stamp}.d" -MT "${stamp}" -include "${header}" -x c++ /dev/null
             COMMAND "${CMAKE_COMMAND}" -E touch "${stamp}"
             DEPENDS "${header}"
             DEPFILE "${stamp}.d"
