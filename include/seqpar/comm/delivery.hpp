@@ -30,16 +30,12 @@ inline void check_peers(const outgoing& out, int to, const incoming& in, int fro
 
 /// Copies a message whose sizes agree. Ghosts are not copied, nor is a message that lies where it should arrive.
 inline void copy_message(const outgoing& out, const incoming& in) noexcept {
-    if (out.data != nullptr && in.data != nullptr && out.data != in.data) {
-        std::memcpy(in.data, out.data, out.bytes);
-    }
+    if (out.data != nullptr && in.data != nullptr && out.data != in.data) std::memcpy(in.data, out.data, out.bytes);
 }
 
 /// The part of a collective that a rank sends to itself.
 inline void copy_own_part(const outgoing& out, const incoming& in, int rank) {
-    if (out.bytes != in.bytes) {
-        throw communication_error(size_mismatch(rank, out.bytes, rank, in.bytes));
-    }
+    if (out.bytes != in.bytes) throw communication_error(size_mismatch(rank, out.bytes, rank, in.bytes));
     copy_message(out, in);
 }
 

@@ -43,11 +43,8 @@ public:
     /// All that a strategy causes: the sum over the names, "preflight", "split" and "barrier" left out.
     [[nodiscard]] traffic payload() const {
         traffic sum;
-        for (const auto& entry : by_name_) {
-            if (is_payload(entry.first)) {
-                sum += entry.second;
-            }
-        }
+        for (const auto& entry : by_name_)
+            if (is_payload(entry.first)) sum += entry.second;
         return sum;
     }
 
@@ -66,9 +63,7 @@ public:
         operation(operation&&) noexcept = default;
         operation& operator=(operation&&) = delete;
         ~operation() {
-            if (counts_) {
-                counts_->current_.clear();
-            }
+            if (counts_) counts_->current_.clear();
         }
 
     private:
@@ -79,9 +74,7 @@ public:
 
     /// Begins an operation, and counts a call of it, unless one is under way already.
     [[nodiscard]] static operation begin(const std::shared_ptr<meter>& counts, std::string_view name) {
-        if (!counts->current_.empty()) {
-            return {};
-        }
+        if (!counts->current_.empty()) return {};
         counts->current_ = name;
         ++counts->by_name_[counts->current_].calls;
         return operation(counts);
@@ -89,16 +82,10 @@ public:
 
     /// Counts an exchange that sends and receives that many bytes to and from other ranks.
     void exchanged(std::size_t sent, std::size_t received) {
-        if (sent == 0 && received == 0) {
-            return;
-        }
+        if (sent == 0 && received == 0) return;
         traffic& now = current();
-        if (current_.empty()) {
-            ++now.calls;
-        }
-        if (!round_open_) {
-            ++now.rounds;
-        }
+        if (current_.empty()) ++now.calls;
+        if (!round_open_) ++now.rounds;
         round_open_ = true;
         count_sent(now, sent);
     }
@@ -113,9 +100,7 @@ private:
     [[nodiscard]] traffic& current() { return by_name_[current_.empty() ? "exchange" : current_]; }
 
     static void count_sent(traffic& now, std::size_t bytes) noexcept {
-        if (bytes == 0) {
-            return;
-        }
+        if (bytes == 0) return;
         ++now.messages;
         now.bytes += static_cast<std::int64_t>(bytes);
     }

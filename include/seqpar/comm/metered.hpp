@@ -29,9 +29,7 @@ public:
 
         void wait() {
             // A wait that throws is one too.
-            if (const auto counts = std::move(counts_)) {
-                counts->waited();
-            }
+            if (const auto counts = std::move(counts_)) counts->waited();
             inner_.wait();
         }
         [[nodiscard]] bool test() { return inner_.test(); }
@@ -60,9 +58,7 @@ public:
         const std::size_t sent = to == inner_.rank() ? 0 : out.bytes;
         const std::size_t received = from == inner_.rank() ? 0 : in.bytes;
         counts_->exchanged(sent, received);
-        if (out.bytes != 0 || in.bytes != 0) {
-            posted.counts_ = counts_;
-        }
+        if (out.bytes != 0 || in.bytes != 0) posted.counts_ = counts_;
         return posted;
     }
 
@@ -84,11 +80,8 @@ public:
     void all_to_all(std::span<const outgoing> out, std::span<const incoming> in) requires native_all_to_all<C> {
         const auto named = operation("all_to_all");
         inner_.all_to_all(out, in);
-        for (std::size_t r = 0; r < out.size(); ++r) {
-            if (r != static_cast<std::size_t>(inner_.rank())) {
-                counts_->sent(out[r].bytes);
-            }
-        }
+        for (std::size_t r = 0; r < out.size(); ++r)
+            if (r != static_cast<std::size_t>(inner_.rank())) counts_->sent(out[r].bytes);
     }
 
 private:

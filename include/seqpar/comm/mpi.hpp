@@ -32,17 +32,14 @@ namespace detail::mpi {
 }
 
 inline void check(const char* call, int code) {
-    if (code != MPI_SUCCESS) {
-        throw communication_error(concat(call, ": ", error_text(code), in_operation()));
-    }
+    if (code != MPI_SUCCESS) throw communication_error(concat(call, ": ", error_text(code), in_operation()));
 }
 
 /// Calls use(offset, count) for each piece of at most `limit` bytes: MPI counts in int.
 template <class Use>
 void for_each_chunk(std::size_t bytes, std::size_t limit, const Use& use) {
-    for (std::size_t offset = 0; offset < bytes; offset += limit) {
+    for (std::size_t offset = 0; offset < bytes; offset += limit)
         use(offset, static_cast<int>(std::min(limit, bytes - offset)));
-    }
 }
 
 inline void refuse_ghost(const char* verb, const void* data, std::size_t bytes, int peer) {
@@ -60,17 +57,12 @@ public:
     part_types(const part_types&) = delete;
     part_types& operator=(const part_types&) = delete;
     ~part_types() {
-        for (std::size_t r = 0; r < types.size(); ++r) {
-            if (counts[r] != 0) {
-                MPI_Type_free(&types[r]);
-            }
-        }
+        for (std::size_t r = 0; r < types.size(); ++r)
+            if (counts[r] != 0) MPI_Type_free(&types[r]);
     }
 
     void describe(std::size_t rank, const std::byte* data, std::size_t bytes) {
-        if (bytes == 0) {
-            return;
-        }
+        if (bytes == 0) return;
         std::vector<int> lengths;
         std::vector<MPI_Aint> places;
         for_each_chunk(bytes, limit_, [&](std::size_t offset, int count) {
@@ -132,9 +124,7 @@ public:
             // From here on there is nothing to wait for, whether this throws or not.
             request done;
             swap(done);
-            if (!done.failure_.empty()) {
-                throw communication_error(done.failure_ + detail::in_operation());
-            }
+            if (!done.failure_.empty()) throw communication_error(done.failure_ + detail::in_operation());
         }
 
         // Piece by piece: of several pieces at once OpenMPI 4.1 may wait for ever if one of them fails.
@@ -143,9 +133,7 @@ public:
                 MPI_Status status;
                 int there = 0;
                 const int code = MPI_Test(&pieces_[finished_], &there, &status);
-                if (code == MPI_SUCCESS && there == 0) {
-                    return false;
-                }
+                if (code == MPI_SUCCESS && there == 0) return false;
                 judge(code, status);
             }
             return true;
@@ -161,12 +149,8 @@ public:
         void judge(int code, const MPI_Status& status) {
             const bool received = finished_ < receives_;
             int arrived = 0;
-            if (code == MPI_SUCCESS && received) {
-                code = MPI_Get_count(&status, MPI_BYTE, &arrived);
-            }
-            if (!failure_.empty() || (code == MPI_SUCCESS && (!received || arrived == expected_[finished_]))) {
-                return;
-            }
+            if (code == MPI_SUCCESS && received) code = MPI_Get_count(&status, MPI_BYTE, &arrived);
+            if (!failure_.empty() || (code == MPI_SUCCESS && (!received || arrived == expected_[finished_]))) return;
             using detail::concat;
             const std::string what =
                 code != MPI_SUCCESS ? detail::mpi::error_text(code) : concat(arrived, " bytes arrived");
@@ -178,33 +162,19 @@ public:
         void withdraw() noexcept {
             const auto under_way = [](MPI_Request piece) { return piece != MPI_REQUEST_NULL; };
             int finalized = 0;
-            if (std::none_of(pieces_.begin(), pieces_.end(), under_way)) {
-                return;
-            }
-            if (MPI_Finalized(&finalized) != MPI_SUCCESS || finalized != 0) {
-                return;
-            }
-            for (MPI_Request& piece : pieces_) {
-                if (under_way(piece)) {
-                    MPI_Cancel(&piece);
-                }
-            }
+            if (std::none_of(pieces_.begin(), pieces_.end(), under_way)) return;
+            if (MPI_Finalized(&finalized) != MPI_SUCCESS || finalized != 0) return;
+            for (MPI_Request& piece : pieces_)
+                if (under_way(piece)) MPI_Cancel(&piece);
             // A receive ends by being cancelled or by having arrived.
-            for (std::size_t i = 0; i < receives_; ++i) {
-                MPI_Wait(&pieces_[i], MPI_STATUS_IGNORE);
-            }
+            for (std::size_t i = 0; i < receives_; ++i) MPI_Wait(&pieces_[i], MPI_STATUS_IGNORE);
             const auto last = std::chrono::steady_clock::now() + patience;
             do {
                 int gone = 0;
-                for (MPI_Request& piece : pieces_) {
-                    MPI_Test(&piece, &gone, MPI_STATUS_IGNORE);
-                }
+                for (MPI_Request& piece : pieces_) MPI_Test(&piece, &gone, MPI_STATUS_IGNORE);
             } while (std::any_of(pieces_.begin(), pieces_.end(), under_way) && std::chrono::steady_clock::now() < last);
-            for (MPI_Request& piece : pieces_) {
-                if (under_way(piece)) {
-                    MPI_Request_free(&piece);
-                }
-            }
+            for (MPI_Request& piece : pieces_)
+                if (under_way(piece)) MPI_Request_free(&piece);
         }
 
         void swap(request& other) noexcept {
@@ -280,9 +250,7 @@ public:
     void all_to_all(std::span<const outgoing> out, std::span<const incoming> in) {
         const auto own = static_cast<std::size_t>(rank_);
         for (int r = 0; r < size_; ++r) {
-            if (r == rank_) {
-                continue;
-            }
+            if (r == rank_) continue;
             const auto i = static_cast<std::size_t>(r);
             detail::mpi::refuse_ghost("send to", out[i].data, out[i].bytes, r);
             detail::mpi::refuse_ghost("receive from", in[i].data, in[i].bytes, r);
@@ -291,9 +259,7 @@ public:
         detail::mpi::part_types sent(out.size(), chunk_limit_);
         detail::mpi::part_types received(in.size(), chunk_limit_);
         for (std::size_t r = 0; r < out.size(); ++r) {
-            if (r == own) {
-                continue;
-            }
+            if (r == own) continue;
             sent.describe(r, out[r].data, out[r].bytes);
             received.describe(r, in[r].data, in[r].bytes);
         }

@@ -57,9 +57,7 @@ public:
             std::swap(receive_, other.receive_);
         }
         void withdraw(const std::unique_ptr<half>& side, std::deque<half*> unmet::*queue) {
-            if (side && !side->met) {
-                std::erase((*unmet_).*queue, side.get());
-            }
+            if (side && !side->met) std::erase((*unmet_).*queue, side.get());
         }
 
         std::shared_ptr<unmet> unmet_;
@@ -75,12 +73,8 @@ public:
         detail::check_peers(out, to, in, from, 1);
         request pending;
         pending.unmet_ = unmet_;
-        if (out.bytes != 0) {
-            pending.send_ = post({out, {}}, unmet_->receives, unmet_->sends);
-        }
-        if (in.bytes != 0) {
-            pending.receive_ = post({{}, in}, unmet_->sends, unmet_->receives);
-        }
+        if (out.bytes != 0) pending.send_ = post({out, {}}, unmet_->receives, unmet_->sends);
+        if (in.bytes != 0) pending.receive_ = post({{}, in}, unmet_->sends, unmet_->receives);
         return pending;
     }
 

@@ -30,12 +30,8 @@ template <communicator C>
     group_place place;
     for (int r = 0; r < c.size(); ++r) {
         const entry& other = entries[static_cast<std::size_t>(r)];
-        if (other.color != color) {
-            continue;
-        }
-        if (other.key < key || (other.key == key && r < c.rank())) {
-            ++place.rank;
-        }
+        if (other.color != color) continue;
+        if (other.key < key || (other.key == key && r < c.rank())) ++place.rank;
         ++place.size;
     }
     return place;

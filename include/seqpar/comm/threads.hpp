@@ -57,16 +57,10 @@ public:
     request exchange(outgoing out, int to, incoming in, int from) {
         using detail::threads::pending;
         detail::check_peers(out, to, in, from, size());
-        if (group_->run().failed()) {
-            group_->run().throw_aborted();
-        }
+        if (group_->run().failed()) group_->run().throw_aborted();
         request posted;
-        if (in.bytes != 0) {
-            posted.receive_ = pending(group_, from, rank_, {}, in, *bell_);
-        }
-        if (out.bytes != 0) {
-            posted.send_ = pending(group_, rank_, to, out, {}, *bell_);
-        }
+        if (in.bytes != 0) posted.receive_ = pending(group_, from, rank_, {}, in, *bell_);
+        if (out.bytes != 0) posted.send_ = pending(group_, rank_, to, out, {}, *bell_);
         return posted;
     }
 
@@ -140,17 +134,13 @@ void run(int ranks, F&& f) {
     std::vector<std::thread> others;
     others.reserve(static_cast<std::size_t>(ranks - 1));
     const auto join_all = [&] {
-        for (std::thread& other : others) {
-            other.join();
-        }
+        for (std::thread& other : others) other.join();
     };
     try {
         for (int rank = 1; rank < ranks; ++rank) {
             others.emplace_back([&, rank] {
                 all_there.wait();
-                if (!called_off) {
-                    work(rank);
-                }
+                if (!called_off) work(rank);
             });
         }
     } catch (const std::exception& e) { // no thread, or no memory for one

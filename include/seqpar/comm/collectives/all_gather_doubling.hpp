@@ -47,9 +47,7 @@ void all_gather_doubling(C& c, std::span<const std::size_t> sizes, std::byte* ev
 template <communicator C>
 void all_gather_doubling(C& c, outgoing mine, std::byte* everyone) {
     const auto size = static_cast<std::size_t>(c.size()), rank = static_cast<std::size_t>(c.rank());
-    if (mine.bytes == 0) {
-        return;
-    }
+    if (mine.bytes == 0) return;
     std::memmove(everyone, mine.data, mine.bytes);
     const std::vector<std::size_t> sizes(size, mine.bytes);
     all_gather_doubling(c, std::span<const std::size_t>(sizes), everyone);

@@ -13,9 +13,8 @@ namespace seqpar {
 namespace detail {
 
 inline void check_parts(const char* operation, const char* what, std::size_t parts, int size) {
-    if (parts != static_cast<std::size_t>(size)) {
+    if (parts != static_cast<std::size_t>(size))
         throw refusal(concat(operation, ": ", parts, " ", what, "; must be one per rank: ", size));
-    }
 }
 
 } // namespace detail

@@ -36,9 +36,8 @@ void reduce_scatter(C& c, std::span<const std::span<const T>> parts, std::span<T
     const int size = c.size();
     detail::check_parts("reduce_scatter", "parts", parts.size(), size);
     const std::span<const T> own = parts[static_cast<std::size_t>(rank)];
-    if (own.size() != mine.size()) {
+    if (own.size() != mine.size())
         throw communication_error(detail::size_mismatch(rank, own.size_bytes(), rank, mine.size_bytes()));
-    }
     [[maybe_unused]] const auto named = detail::announce(c, "reduce_scatter");
 
     const std::size_t count = mine.size();
@@ -57,28 +56,19 @@ void reduce_scatter(C& c, std::span<const std::span<const T>> parts, std::span<T
         [&](int from) {
             return incoming{ghosts ? nullptr : reinterpret_cast<std::byte*>(from_rank(from).data()), mine.size_bytes()};
         });
-    if (ghosts || count == 0) {
-        return;
-    }
+    if (ghosts || count == 0) return;
 
     // The fold begins where rank 0's part lies, not in `mine`, which may still hold this rank's own part.
     const std::span<T> fold = rank == 0 ? mine : from_rank(0);
-    if (rank == 0 && mine.data() != own.data()) {
-        std::copy(own.begin(), own.end(), mine.begin());
-    }
+    if (rank == 0 && mine.data() != own.data()) std::copy(own.begin(), own.end(), mine.begin());
     for (int r = 1; r < size; ++r) {
         const std::span<const T> next = r == rank ? own : std::span<const T>(from_rank(r));
-        if constexpr (std::invocable<Op&, std::span<T>, std::span<const T>>) {
+        if constexpr (std::invocable<Op&, std::span<T>, std::span<const T>>)
             op(fold, next);
-        } else {
-            for (std::size_t i = 0; i < count; ++i) {
-                op(fold[i], next[i]);
-            }
-        }
+        else
+            for (std::size_t i = 0; i < count; ++i) op(fold[i], next[i]);
     }
-    if (rank != 0) {
-        std::copy(fold.begin(), fold.end(), mine.begin());
-    }
+    if (rank != 0) std::copy(fold.begin(), fold.end(), mine.begin());
 }
 
 } // namespace seqpar::collective

@@ -113,9 +113,7 @@ public:
             missing = members;
         }
         std::shared_ptr<group> mine = made;
-        if (--missing == 0) {
-            splits_.erase(color);
-        }
+        if (--missing == 0) splits_.erase(color);
         return mine;
     }
 
@@ -139,9 +137,7 @@ public:
     pending(std::shared_ptr<group> where, int from, int to, outgoing out, incoming in, bell& owner)
         : from_(from), to_(to) {
         post_ = where->meet(from, to, out, in, owner);
-        if (post_) {
-            group_ = std::move(where);
-        }
+        if (post_) group_ = std::move(where);
     }
     pending(pending&& other) noexcept = default;
     pending& operator=(pending&& other) noexcept {
@@ -157,9 +153,7 @@ public:
     ~pending() { withdraw(); }
 
     void wait() {
-        if (!post_) {
-            return;
-        }
+        if (!post_) return;
         {
             std::unique_lock lock(post_->owner.mutex);
             post_->owner.sleep(lock, [&] { return decided(); });
@@ -167,27 +161,19 @@ public:
         const std::shared_ptr<group> where = group_;
         const std::shared_ptr<post> mine = post_;
         if (withdraw()) {
-            if (where->run().failed()) {
-                where->run().throw_aborted();
-            }
+            if (where->run().failed()) where->run().throw_aborted();
             throw communication_error(never_comes(*where, *mine));
         }
-        if (!mine->failure.empty()) {
-            throw communication_error(mine->failure);
-        }
+        if (!mine->failure.empty()) throw communication_error(mine->failure);
     }
 
     [[nodiscard]] bool test() {
-        if (!post_) {
-            return true;
-        }
+        if (!post_) return true;
         const std::lock_guard lock(post_->owner.mutex);
         return decided();
     }
     [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point last) {
-        if (!post_) {
-            return true;
-        }
+        if (!post_) return true;
         std::unique_lock lock(post_->owner.mutex);
         return post_->owner.sleep_until(lock, last, [&] { return decided(); });
     }
@@ -208,18 +194,14 @@ private:
 
     /// True if the message will never move, false if it has moved: a copy under way is waited for.
     bool withdraw() {
-        if (!post_) {
-            return false;
-        }
+        if (!post_) return false;
         bool unmoved = false;
         std::unique_lock lock(post_->owner.mutex);
         if (!post_->finished) {
             lock.unlock(); // a mailbox is never locked inside a bell
             unmoved = group_->take_back(from_, to_, post_);
             lock.lock();
-            if (!unmoved) {
-                post_->owner.rung.wait(lock, [&] { return post_->finished; });
-            }
+            if (!unmoved) post_->owner.rung.wait(lock, [&] { return post_->finished; });
         }
         lock.unlock();
         post_.reset();

@@ -58,9 +58,7 @@ public:
     void fail(int rank) noexcept {
         {
             const std::lock_guard lock(mutex_);
-            if (cause_) {
-                return;
-            }
+            if (cause_) return;
             rank_ = rank;
             cause_ = std::current_exception();
             try {
@@ -80,9 +78,7 @@ public:
     void end(int rank) noexcept {
         bell_of(rank).ended = true;
         for (bell& each : bells_) {
-            if (each.sleepers == 0) {
-                continue;
-            }
+            if (each.sleepers == 0) continue;
             { const std::lock_guard lock(each.mutex); }
             each.rung.notify_all();
         }
@@ -95,9 +91,7 @@ public:
 
     /// After all ranks have ended: what run throws, if anything.
     void rethrow() {
-        if (!cause_) {
-            return;
-        }
+        if (!cause_) return;
         try {
             std::rethrow_exception(cause_);
         } catch (const refusal&) {
@@ -109,9 +103,7 @@ public:
 
 private:
     [[nodiscard]] std::string what() const {
-        if (!text_.empty()) {
-            return text_;
-        }
+        if (!text_.empty()) return text_;
         try {
             std::rethrow_exception(cause_);
         } catch (const std::exception& e) {
