@@ -4,6 +4,7 @@
 
 #include "support/read_bandwidth.hpp"
 
+#include <seqpar/core/cores.hpp>
 #include <seqpar/core/executor.hpp>
 #include <seqpar/kernel/flash.hpp>
 #include <seqpar/score/full.hpp>

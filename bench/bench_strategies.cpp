@@ -2,7 +2,7 @@
 /// the cores in use, and to serial on one core.
 #include "support/strategies.hpp"
 
-#include <seqpar/core/executor.hpp>
+#include <seqpar/core/cores.hpp>
 
 #include <benchmark/benchmark.h>
 

@@ -3,7 +3,7 @@
 #include "support/strategies.hpp"
 
 #include <seqpar/comm/mpi.hpp>
-#include <seqpar/core/executor.hpp>
+#include <seqpar/core/cores.hpp>
 
 #include <benchmark/benchmark.h>
 

@@ -8,7 +8,7 @@
 #include "bench/support/read_bandwidth.hpp"
 #include "tools/seqpar/processor.hpp"
 
-#include <seqpar/core/executor.hpp>
+#include <seqpar/core/cores.hpp>
 #include <seqpar/version.hpp>
 
 #include <nlohmann/json.hpp>

@@ -11,6 +11,7 @@
 #include <seqpar/comm/shuffled.hpp>
 #include <seqpar/comm/threads.hpp>
 #include <seqpar/comm/traced.hpp>
+#include <seqpar/core/cores.hpp>
 #include <seqpar/core/counted_memory.hpp>
 #include <seqpar/core/executor.hpp>
 #include <seqpar/core/time_shares.hpp>

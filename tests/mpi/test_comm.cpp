@@ -4,6 +4,7 @@
 #include <seqpar/comm/metered.hpp>
 #include <seqpar/comm/mpi.hpp>
 
+#include <algorithm>
 #include <exception>
 #include <optional>
 
@@ -134,4 +135,14 @@ std::optional<mpi_communicator> late;
 TEST_CASE("a communicator may outlive MPI") {
     late.emplace(world);
     late->barrier();
+}
+
+TEST_CASE("all ranks get the same number of threads, and no core two") {
+    const int mine = threads_per_rank(mpi_communicator(world));
+    int least = 0, most = 0;
+    MPI_Allreduce(&mine, &least, 1, MPI_INT, MPI_MIN, world);
+    MPI_Allreduce(&mine, &most, 1, MPI_INT, MPI_MAX, world);
+    CHECK(least == most);
+    // These ranks are on one machine, and bound to none of its cores.
+    CHECK(mine == std::max(1, seqpar::cores_here() / world.size()));
 }

@@ -9,6 +9,7 @@
 #include "units.hpp"
 #include "verdict.hpp"
 
+#include <seqpar/core/cores.hpp>
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/executor.hpp>
 #include <seqpar/verify/results.hpp>

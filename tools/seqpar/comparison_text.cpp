@@ -2,7 +2,7 @@
 #include "text_table.hpp"
 #include "units.hpp"
 
-#include <seqpar/core/executor.hpp>
+#include <seqpar/core/cores.hpp>
 
 #include <fmt/format.h>
 

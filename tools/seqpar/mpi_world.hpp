@@ -32,10 +32,11 @@ public:
         int size = 1;
         if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here) != MPI_SUCCESS ||
             MPI_Comm_size(here, &size) != MPI_SUCCESS)
-            throw error("MPI does not tell how many ranks share this machine: give --threads-per-rank");
+            throw error("MPI does not tell how many ranks share this machine");
         MPI_Comm_free(&here);
         return size;
     }
+    [[nodiscard]] int threads_per_rank() const { return seqpar::threads_per_rank(job_); }
     [[nodiscard]] bool speaks() const noexcept { return job_.rank() == 0; }
     void agree(const std::string& trouble) { tool::agree(job_, trouble); }
     [[nodiscard]] bool same(int value) { return share(job_, value) == value; }

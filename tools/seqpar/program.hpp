@@ -14,7 +14,6 @@
 #include "simulate_schemes.hpp"
 
 #include <seqpar/core/error.hpp>
-#include <seqpar/core/executor.hpp>
 #include <seqpar/kernel/any_kernel.hpp>
 #include <seqpar/kernel/reproducible.hpp>
 
@@ -93,7 +92,7 @@ template <class World>
     if (c.against && world.ranks() > 1)
         throw refusal(fmt::format("--against {}: one process judges, and this MPI job has {}: run it without mpirun",
                                   *c.against, world.ranks()));
-    if (!c.how.threads_per_rank) c.how.threads_per_rank = threads_per_rank(world.ranks_here());
+    if (!c.how.threads_per_rank) c.how.threads_per_rank = world.threads_per_rank();
     input_headers headers;
     in_agreement(world, [&] { headers = check_inputs(c); });
     // Ranks that found different types in files of one name must not part ways here.

@@ -4,6 +4,7 @@
 #include "measured_run.hpp"
 #include "settings.hpp"
 
+#include <seqpar/core/cores.hpp>
 #include <seqpar/core/executor.hpp>
 #include <seqpar/verify/gradient_judge.hpp>
 #include <seqpar/verify/judge.hpp>

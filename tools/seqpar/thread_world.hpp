@@ -1,8 +1,8 @@
 #pragma once
 
 #include <seqpar/comm/threads.hpp>
+#include <seqpar/core/cores.hpp>
 #include <seqpar/core/error.hpp>
-#include <seqpar/core/executor.hpp>
 
 #include <algorithm>
 #include <optional>
@@ -13,8 +13,8 @@ namespace seqpar::tool {
 
 /// Where the ranks live: here, in threads of this process. A world W with a value w:
 ///   1. w.settle(ranks) decides on the number of ranks, which may be asked for; throws refusal if it cannot be that.
-///      w.ranks_here() is how many of them share this machine's cores. w.cores() is what to ask for, so that each core has
-///      a rank, where the number can be asked for.
+///      w.ranks_here() is how many of them are on this machine, w.threads_per_rank() how many threads each may have.
+///      w.cores() is what to ask for, so that each core has a rank, where the number can be asked for.
 ///   2. w.speaks() tells whether this process is the one that prints and writes.
 ///   3. w.agree(trouble) throws refusal(trouble), in every process, if trouble is not empty in one of them.
 ///   4. w.same(value) tells whether all processes gave that value.
@@ -27,6 +27,7 @@ public:
     [[nodiscard]] static std::optional<int> cores() noexcept { return std::min(cores_here(), threads::max_ranks); }
     [[nodiscard]] int ranks() const noexcept { return ranks_; }
     [[nodiscard]] int ranks_here() const noexcept { return ranks_; }
+    [[nodiscard]] int threads_per_rank() const { return seqpar::threads_per_rank(ranks_); }
     [[nodiscard]] static constexpr bool speaks() noexcept { return true; }
 
     static void agree(const std::string& trouble) {

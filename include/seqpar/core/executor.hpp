@@ -1,5 +1,6 @@
 #pragma once
 
+#include <seqpar/core/cores.hpp>
 #include <seqpar/core/error.hpp>
 #include <seqpar/core/function_ref.hpp>
 #include <seqpar/core/tensor.hpp>
@@ -14,9 +15,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-#if defined(__linux__)
-#include <sched.h>
-#endif
 
 namespace seqpar {
 
@@ -32,24 +30,6 @@ concept executor = std::copyable<E> && requires(const E& e, index_t count, task 
     { e.workers() } -> std::same_as<int>;
     e.run(count, work);
 };
-
-/// Cores that the calling thread, and those that it starts, may use, at least 1: on Linux those that taskset, a container or a
-/// launcher of ranks has left it, elsewhere all there are.
-[[nodiscard]] inline int cores_here() noexcept {
-#if defined(__linux__)
-    cpu_set_t allowed; // of 1024: a machine with more refuses
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
-#endif
-    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
-/// Threads for each of so many ranks that share this machine's cores: as many as leave no core with two, at least 1.
-///
-///     attention attend{world, ring{}, thread_pool(threads_per_rank(world.size()))};
-[[nodiscard]] inline int threads_per_rank(int ranks_here) {
-    if (ranks_here < 1) throw refusal(detail::concat("threads for ", ranks_here, " ranks: there must be 1 or more"));
-    return std::max(1, cores_here() / ranks_here);
-}
 
 /// Everything on the calling thread.
 struct inline_executor {
