@@ -84,7 +84,7 @@ template <class T, class Kernel, class World>
     all.save = !c.dout ? "" : c.how.save == saving::keep ? "keep" : "resend";
     all.world = World::name;
     all.ranks = world.ranks();
-    all.threads_per_rank = c.how.threads_per_rank.value();
+    all.threads_per_rank = c.how.threads_per_rank.value(), all.cores = world.cores_here();
     all.layout = c.how.layout.name(), all.score = c.how.score.name(), all.kernel = c.how.kernel_text;
     all.scale = c.how.scale.value_or(1 / std::sqrt(static_cast<double>(all.shape.dim)));
 

@@ -38,6 +38,7 @@ struct comparison {
     attention_shape shape;
     std::string type, world;
     int ranks = 1, threads_per_rank = 1;
+    int cores = 1; ///< that the ranks on this machine may use
     std::string layout, score, kernel;
     std::string save; ///< what forward keeps for backward; empty: there is none
     double scale = 1;

@@ -2,8 +2,6 @@
 #include "text_table.hpp"
 #include "units.hpp"
 
-#include <seqpar/core/cores.hpp>
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -41,10 +39,9 @@ namespace {
 std::string comparison::text() const {
     std::string all = fmt::format("{}; scale {:.4g}\n{}; layout {}; kernel {}\n", describe(shape, type), scale, score,
                                   layout, kernel);
-    const std::size_t threads = static_cast<std::size_t>(threads_per_rank),
-                      cores = static_cast<std::size_t>(cores_here());
     all += fmt::format("{} ({}) of {}, on {}; serial on 1 rank\n\n", ranks_text(ranks), world,
-                       plural(threads, "thread"), plural(cores, "core"));
+                       plural(static_cast<std::size_t>(threads_per_rank), "thread"),
+                       plural(static_cast<std::size_t>(cores), "core"));
     const bool both =
         std::any_of(rows.begin(), rows.end(), [](const comparison_row& r) { return r.backward.has_value(); });
     std::vector<std::vector<std::string>> table{{both ? "forward" : "strategy", "time", "speed", "sent", "messages",

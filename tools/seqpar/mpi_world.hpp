@@ -3,6 +3,7 @@
 #include "agree.hpp"
 
 #include <seqpar/comm/mpi.hpp>
+#include <seqpar/core/cores.hpp>
 #include <seqpar/core/error.hpp>
 #include <seqpar/verify/collect.hpp>
 
@@ -27,14 +28,11 @@ public:
     }
     [[nodiscard]] static std::optional<int> cores() noexcept { return {}; }
     [[nodiscard]] int ranks() const noexcept { return job_.size(); }
-    [[nodiscard]] static int ranks_here() {
-        MPI_Comm here = MPI_COMM_NULL;
-        int size = 1;
-        if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here) != MPI_SUCCESS ||
-            MPI_Comm_size(here, &size) != MPI_SUCCESS)
-            throw error("MPI does not tell how many ranks share this machine");
-        MPI_Comm_free(&here);
-        return size;
+    [[nodiscard]] int ranks_here() const { return static_cast<int>(allowed_cores(job_).size()); }
+    [[nodiscard]] int cores_here() const {
+        core_set any;
+        for (const core_set& of_rank : allowed_cores(job_)) any |= of_rank;
+        return static_cast<int>(any.count());
     }
     [[nodiscard]] int threads_per_rank() const { return seqpar::threads_per_rank(job_); }
     [[nodiscard]] bool speaks() const noexcept { return job_.rank() == 0; }

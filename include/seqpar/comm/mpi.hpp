@@ -307,11 +307,8 @@ static_assert(communicator<mpi_communicator>);
 static_assert(native_barrier<mpi_communicator>);
 static_assert(native_all_to_all<mpi_communicator>);
 
-/// Threads for each rank of `world`: as many as leave no core of their machines with two, at least 1, whether the launcher has
-/// bound each rank to cores of its own or not. The same on all ranks. Collective.
-///
-///     attention attend{world, ring{}, thread_pool(threads_per_rank(world))};
-[[nodiscard]] inline int threads_per_rank(const mpi_communicator& world) {
+/// The cores that each rank of `world` on this machine may use, in the order of the ranks. Collective.
+[[nodiscard]] inline std::vector<core_set> allowed_cores(const mpi_communicator& world) {
     using detail::mpi::check;
     MPI_Comm split = MPI_COMM_NULL;
     check("MPI_Comm_split_type", MPI_Comm_split_type(world.native(), MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &split));
@@ -319,8 +316,16 @@ static_assert(native_all_to_all<mpi_communicator>);
     const core_set own = allowed_cores();
     std::vector<core_set> all(static_cast<std::size_t>(machine.size()));
     check("MPI_Allgather", MPI_Allgather(&own, sizeof own, MPI_BYTE, all.data(), sizeof own, MPI_BYTE, machine));
-    int threads = threads_per_rank(all);
-    check("MPI_Allreduce", MPI_Allreduce(MPI_IN_PLACE, &threads, 1, MPI_INT, MPI_MIN, world.native()));
+    return all;
+}
+
+/// Threads for each rank of `world`: as many as leave no core of their machines with two, at least 1, whether the launcher has
+/// bound each rank to cores of its own or not. The same on all ranks. Collective.
+///
+///     attention attend{world, ring{}, thread_pool(threads_per_rank(world))};
+[[nodiscard]] inline int threads_per_rank(const mpi_communicator& world) {
+    int threads = threads_per_rank(allowed_cores(world));
+    detail::mpi::check("MPI_Allreduce", MPI_Allreduce(MPI_IN_PLACE, &threads, 1, MPI_INT, MPI_MIN, world.native()));
     return threads;
 }
 
