@@ -115,7 +115,8 @@ struct attention_case {
 /// Mostly as many as there are heads.
 [[nodiscard]] std::vector<double> numbers_of_heads(choices& c, index_t heads) {
     const int off = c.whole(0, 15);
-    std::vector<double> all(static_cast<std::size_t>(off == 1 ? heads + 1 : off == 2 ? heads - 1 : heads));
+    const index_t count = off == 1 ? heads + 1 : off == 2 && heads > 0 ? heads - 1 : heads;
+    std::vector<double> all(static_cast<std::size_t>(count));
     for (double& x : all) x = c.one_of(numbers);
     return all;
 }
