@@ -24,10 +24,8 @@ class kernel_work final : public work {
 
 public:
     explicit kernel_work(const request& r)
-        : backward_(r.backward()), in_(r), score_(score_of(r)),
-          pool_(r.threads), rows_{seqpar::positions::whole(r.tokens), {0, r.heads}}, key_rows_{seqpar::positions::whole(
-                                                                                                   r.keys),
-                                                                                               {0, r.kv_heads}},
+        : backward_(r.backward()), in_(r), score_(score_of(r)), pool_(r.threads), rows_(whole(r.tokens, r.heads)),
+          key_rows_(whole(r.keys, r.kv_heads)), // which the blocks refer to
           queries_{in_.q.view(), rows_}, keys_{in_.k.view(), in_.v.view(), key_rows_}, result_(in_.q.shape()),
           out_(in_.q.shape()) {
         using namespace seqpar;
@@ -55,6 +53,10 @@ public:
     }
 
 private:
+    [[nodiscard]] static seqpar::origin whole(seqpar::index_t rows, seqpar::index_t heads) {
+        return {seqpar::positions::whole(rows), {0, heads}};
+    }
+
     void forward() {
         seqpar::clear(result_.acc());
         seqpar::clear(result_.sum());
