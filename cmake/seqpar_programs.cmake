@@ -37,6 +37,10 @@ if(SEQPAR_FUZZ)
     target_compile_options(seqpar_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+if(SEQPAR_EMULATE_AMX)
+    include_directories(BEFORE "${PROJECT_SOURCE_DIR}/tests/emulated")
+endif()
+
 # The kernel flash, for all instruction sets and types: compiled once, and not with each program. The projects in tests/consumers
 # compile it as a user does who knows nothing of this.
 file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/flash.cpp" CONTENT "#include <seqpar/kernel/flash/compiled.hpp>\n")
@@ -66,7 +70,7 @@ set(seqpar_mpi_environment
 )
 set(seqpar_sanitizer_environment)
 set(seqpar_mpi_sanitizer_environment)
-set(seqpar_launcher)
+set(seqpar_launcher ${CMAKE_CROSSCOMPILING_EMULATOR})
 if(SEQPAR_SANITIZE MATCHES "address")
     # Leaks of OpenMPI are told by the library that they go through, which is compiled without frame pointers: a stack that is
     # followed by tables takes half of a test's time, and is for the runs under MPI alone.
@@ -142,7 +146,7 @@ function(seqpar_add_run name)
     if(NOT arg_TIMEOUT)
         set(arg_TIMEOUT 150)
     endif()
-    if(seqpar_instrumented)
+    if(seqpar_instrumented OR CMAKE_CROSSCOMPILING_EMULATOR)
         math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 10")
     endif()
     set(environment ${seqpar_sanitizer_environment})
