@@ -3,6 +3,7 @@
 #include <support/all_strategies.hpp>
 #include <support/catch.hpp>
 #include <support/changing_scores.hpp>
+#include <support/same_bits.hpp>
 
 #include <seqpar/kernel/reproducible.hpp>
 #include <seqpar/layout/striped.hpp>
@@ -15,7 +16,6 @@
 #include <seqpar/score/sliding_window.hpp>
 #include <seqpar/score/softcap.hpp>
 
-#include <cstring>
 #include <vector>
 
 using namespace seqpar;
@@ -24,29 +24,8 @@ using namespace seqpar::testing;
 namespace {
 
 template <class T>
-[[nodiscard]] bool same_bits(const tensor<T>& a, const tensor<T>& b) {
-    return a.shape() == b.shape() &&
-           std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.shape().count()) * sizeof(T)) == 0;
-}
-
-template <class Result>
-[[nodiscard]] bool same_bits(const Result& a, const Result& b) requires requires {
-    a.dq;
-}
-{
-    return same_bits(a.out, b.out) && same_bits(a.lse, b.lse) && same_bits(a.dq, b.dq) && same_bits(a.dk, b.dk) &&
-           same_bits(a.dv, b.dv) && a.dsinks == b.dsinks && a.dslopes == b.dslopes;
-}
-
-/// Normal inputs of one shape.
-template <class T>
-struct input {
-    tensor<T> q, k, v, dout;
-
-    explicit input(const attention_shape& s)
-        : q(normal<T>({s.batch, s.queries, s.heads, s.dim}, 1)), k(normal<T>({s.batch, s.keys, s.kv_heads, s.dim}, 2)),
-          v(normal<T>({s.batch, s.keys, s.kv_heads, s.dim_v}, 3)),
-          dout(normal<T>({s.batch, s.queries, s.heads, s.dim_v}, 4)) {}
+struct input : whole_input<T> {
+    using whole_input<T>::whole_input;
 
     template <class Kernel>
     [[nodiscard]] auto run(const any_strategy<thread_communicator, Kernel>& how, int ranks, const any_score& score,
@@ -57,7 +36,7 @@ struct input {
                                          .layout = layout,
                                          .how = {.save = save},
                                          .threads_per_rank = threads};
-        return whole.backward(q, k, v, dout);
+        return whole.backward(*this);
     }
 };
 

@@ -55,6 +55,17 @@ template <communicator C, class Kernel = any_kernel>
     return all;
 }
 
+/// Normal numbers of one shape.
+template <real_element T>
+struct whole_input {
+    tensor<T> q, k, v, dout;
+
+    explicit whole_input(const attention_shape& s)
+        : q(normal<T>({s.batch, s.queries, s.heads, s.dim}, 1)), k(normal<T>({s.batch, s.keys, s.kv_heads, s.dim}, 2)),
+          v(normal<T>({s.batch, s.keys, s.kv_heads, s.dim_v}, 3)),
+          dout(normal<T>({s.batch, s.queries, s.heads, s.dim_v}, 4)) {}
+};
+
 /// One attention over a whole sequence.
 template <real_element T, class Kernel = any_kernel>
 struct whole_run {
@@ -118,6 +129,8 @@ struct whole_run {
             q.shape().seq, k.shape().seq);
         return whole;
     }
+
+    [[nodiscard]] backward_result backward(const whole_input<T>& x) const { return backward(x.q, x.k, x.v, x.dout); }
 
     [[nodiscard]] static tensor<T> part(const tensor<T>& whole, const positions& at) {
         extents e = whole.shape();

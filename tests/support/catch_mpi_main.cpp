@@ -2,6 +2,8 @@
 //
 // Rank 0 prints as it goes; another rank's output is kept and printed after the run, by rank 0, if that rank failed. Its
 // failed assertions go to stderr at once as well: a rank that fails before a collective call may never reach the end.
+#include "filled_memory.hpp"
+
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
 #define SEQPAR_TEST_CATCH3 1
@@ -58,6 +60,7 @@ CATCH_REGISTER_LISTENER(failure_listener)
 } // namespace
 
 int main(int argc, char** argv) {
+    seqpar::testing::lend_used_memory();
     Catch::Session session;
     // Later versions shuffle the cases, each process in its own way.
     std::vector<const char*> arguments{argv[0], "--order", "decl"};
