@@ -308,7 +308,7 @@ private:
         static_cast<void>(check(x, trouble, s.n, dlse.shape().dim != 0 ? 2 : 1));
         const auto where = detail::place(layout_, comm_.size(), s.n, e.heads, ke.heads);
 
-        tensor<A> delta(lse.shape(), format::bshd, memory());
+        tensor<A> delta = tensor<A>::unset(lse.shape(), memory());
         row_delta<T>(out, dout_view, dlse, delta.view());
         backward_result<decltype(backend_.make(e)), A> result{
             backend_.make(e), backend_.make(ke), backend_.make(ve), {}, {}};

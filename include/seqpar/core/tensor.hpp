@@ -201,8 +201,17 @@ public:
     tensor() = default;
     explicit tensor(const extents& shape, format order = format::bshd,
                     std::pmr::memory_resource* memory = std::pmr::get_default_resource())
-        : storage_(bytes(shape), memory), shape_(shape), step_(dense_strides(shape, order)) {
+        : tensor(unset(shape, memory, order)) {
         if constexpr (real_element<T>) std::fill_n(data(), shape.count(), T{});
+    }
+    /// One whose elements are whatever the memory holds, for who writes all of them.
+    [[nodiscard]] static tensor unset(const extents& shape, std::pmr::memory_resource* memory,
+                                      format order = format::bshd) {
+        tensor x;
+        x.storage_ = buffer(bytes(shape), memory);
+        x.shape_ = shape;
+        x.step_ = dense_strides(shape, order);
+        return x;
     }
 
     /// Bytes that a tensor of these extents holds.

@@ -188,8 +188,8 @@ private:
         const index_t capacity = e.k.shape().seq;
         if (needed <= capacity) return;
         const index_t room = std::max(needed, 2 * capacity), kept = rows(e);
-        tensor<T> k({1, room, shape_.kv_heads, shape_.dim}, format::bshd, memory_),
-            v({1, room, shape_.kv_heads, shape_.dim_v}, format::bshd, memory_);
+        tensor<T> k = tensor<T>::unset({1, room, shape_.kv_heads, shape_.dim}, memory_),
+                  v = tensor<T>::unset({1, room, shape_.kv_heads, shape_.dim_v}, memory_);
         copy(std::as_const(e.k).view().rows(0, kept), k.view().rows(0, kept));
         copy(std::as_const(e.v).view().rows(0, kept), v.view().rows(0, kept));
         e.k = std::move(k);

@@ -144,8 +144,8 @@ struct grid {
             }
             const interleaved joined = shape_.keys(where, sight(local), rank_);
             const index_t rows = joined.rows.size(), heads = x.k.shape().heads;
-            into.k = tensor<T>({batch, rows, heads, dim}, format::bshd, local.how.memory);
-            into.v = tensor<T>({batch, rows, heads, dim_v}, format::bshd, local.how.memory);
+            into.k = tensor<T>::unset({batch, rows, heads, dim}, local.how.memory);
+            into.v = tensor<T>::unset({batch, rows, heads, dim_v}, local.how.memory);
             assemble(joined, std::span<const tensor_view<const T>>(k), into.k.view());
             assemble(joined, std::span<const tensor_view<const T>>(v), into.v.view());
             into.kept = true;

@@ -39,7 +39,7 @@ class wanted_in {
 public:
     wanted_in(const tensor_view<const T>& x, std::pmr::memory_resource* memory) : input_(x) {
         if constexpr (!std::is_same_v<T, A>) {
-            wide_ = tensor<A>(x.shape(), format::bshd, memory);
+            wide_ = tensor<A>::unset(x.shape(), memory);
             copy(x, wide_.view());
         }
     }

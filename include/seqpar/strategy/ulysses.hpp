@@ -62,10 +62,10 @@ struct ulysses {
                                  rows_to_heads<T>{x.v, s.v.view(), row_side::keys});
 
             const extents longer{x.q.shape().batch, t.rows.rows.size(), t.mine().queries.count, x.v.shape().dim};
-            s.out = tensor<T>(longer, format::bshd, memory);
+            s.out = tensor<T>::unset(longer, memory);
             // What is kept needs its lse, wanted or not.
             const index_t lse_dim = keep != nullptr ? 1 : x.lse.shape().dim;
-            s.lse = tensor<A>({longer.batch, longer.seq, longer.heads, lse_dim}, format::bshd, memory);
+            s.lse = tensor<A>::unset({longer.batch, longer.seq, longer.heads, lse_dim}, memory);
             const std::vector<placement> inner_where = regroup(where, t.mine(), group_.size());
             inner_.template forward<T>(local, inner_where,
                                        operands<T>{std::as_const(s.q).view(), std::as_const(s.k).view(),
@@ -94,9 +94,9 @@ struct ulysses {
             if (!kept.kept) make_operands(t, x, again, memory);
             const saved<T>& s = kept.kept ? kept : again;
 
-            tensor<T> dout(longer, format::bshd, memory);
-            tensor<A> delta(row, format::bshd, memory), lse_again;
-            if (!kept.kept) lse_again = tensor<A>(row, format::bshd, memory);
+            tensor<T> dout = tensor<T>::unset(longer, memory);
+            tensor<A> delta = tensor<A>::unset(row, memory), lse_again;
+            if (!kept.kept) lse_again = tensor<A>::unset(row, memory);
             const bool send_delta = !kept.kept || g.into_lse; // else out and dout give it
             const rows_to_heads<A> sent_delta{g.rows.delta, delta.view()};
             // The views of `again` are empty, and stay at home, where q, k, v were kept.
@@ -137,9 +137,9 @@ struct ulysses {
         static void make_operands(const head_trade& t, const operands<T>& x, saved<T>& s,
                                   std::pmr::memory_resource* memory) {
             const index_t batch = x.q.shape().batch, rows = t.rows.rows.size(), keys = t.keys.rows.size();
-            s.q = tensor<T>({batch, rows, t.mine().queries.count, x.q.shape().dim}, format::bshd, memory);
-            s.k = tensor<T>({batch, keys, t.mine().keys.count, x.k.shape().dim}, format::bshd, memory);
-            s.v = tensor<T>({batch, keys, t.mine().keys.count, x.v.shape().dim}, format::bshd, memory);
+            s.q = tensor<T>::unset({batch, rows, t.mine().queries.count, x.q.shape().dim}, memory);
+            s.k = tensor<T>::unset({batch, keys, t.mine().keys.count, x.k.shape().dim}, memory);
+            s.v = tensor<T>::unset({batch, keys, t.mine().keys.count, x.v.shape().dim}, memory);
         }
 
         /// dq, dk, dv of this share of the heads -> those of this rank's rows, added up. Where members share kv heads the
