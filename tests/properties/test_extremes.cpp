@@ -2,6 +2,7 @@
 /// is not finite reaches exactly the rows that may see it.
 #include <support/all_strategies.hpp>
 #include <support/catch.hpp>
+#include <support/same_bits.hpp>
 
 #include <seqpar/kernel/reference.hpp>
 #include <seqpar/layout/striped.hpp>
@@ -13,7 +14,6 @@
 
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -128,11 +128,6 @@ namespace {
     return !s.visible({N, N}, position(i), run{position(j), 1, 1}).empty();
 }
 
-template <class T>
-[[nodiscard]] bool same_bits(const tensor<T>& a, const tensor<T>& b, index_t i, index_t h) {
-    return std::memcmp(a.view().at(0, i, h), b.view().at(0, i, h),
-                       static_cast<std::size_t>(a.shape().dim) * sizeof(T)) == 0;
-}
 template <class T>
 [[nodiscard]] bool none_finite(const tensor<T>& a, index_t i, index_t h) {
     for (index_t d = 0; d < a.shape().dim; ++d)

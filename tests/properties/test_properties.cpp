@@ -2,6 +2,7 @@
 /// oracle, and no tolerance hides a defect from them.
 #include <support/all_strategies.hpp>
 #include <support/catch.hpp>
+#include <support/same_bits.hpp>
 
 #include <seqpar/layout/striped.hpp>
 #include <seqpar/layout/zigzag.hpp>
@@ -44,12 +45,6 @@ void everywhere(const F& f) {
     index_t count = 0;
     for (index_t j = 0; j < n; ++j) count += sees(s, n, i, j);
     return count;
-}
-
-template <class T>
-[[nodiscard]] bool same_bits(const tensor<T>& a, const tensor<T>& b, index_t i, index_t h) {
-    const std::size_t bytes = static_cast<std::size_t>(a.shape().dim) * sizeof(T);
-    return std::memcmp(a.view().at(0, i, h), b.view().at(0, i, h), bytes) == 0;
 }
 
 constexpr index_t N = 19;

@@ -1,6 +1,7 @@
 /// Arrays that are added to scores or hide keys: every broadcast and stride, what hides, what is read, what is refused.
 #include <support/catch.hpp>
 #include <support/gradient_case.hpp>
+#include <support/same_bits.hpp>
 
 #include <strategy/thread_product.hpp>
 
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <random>
@@ -61,12 +61,6 @@ std::string unfit(const any_score& s) {
         return why.what();
     }
     return {};
-}
-
-template <class T>
-bool same_bits(const tensor<T>& a, const tensor<T>& b) {
-    return a.shape() == b.shape() &&
-           std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.shape().count()) * sizeof(T)) == 0;
 }
 
 } // namespace

@@ -2,6 +2,7 @@
 /// refused, and rows that see nothing.
 #include <support/catch.hpp>
 #include <support/changing_scores.hpp>
+#include <support/same_bits.hpp>
 
 #include <strategy/thread_product.hpp>
 
@@ -10,7 +11,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <random>
@@ -37,12 +37,6 @@ std::string refused(const any_score& s) {
 }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-template <class T>
-bool same_bits(const tensor<T>& a, const tensor<T>& b) {
-    return a.shape() == b.shape() &&
-           std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.shape().count()) * sizeof(T)) == 0;
-}
 
 /// sum(weight out) + sum of lse / 2, by one rank in double.
 struct loss {

@@ -1,6 +1,7 @@
 /// Scores of a user's own: the model that docs/layouts_and_scores.md shows, and functions, which count in the whole sequence.
 #include <support/catch.hpp>
 #include <support/gradient_case.hpp>
+#include <support/same_bits.hpp>
 
 #include <strategy/thread_product.hpp>
 
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <string>
 
 using namespace seqpar;
@@ -36,12 +36,6 @@ namespace {
 /// Different for every pair, batch entry and head.
 double added(index_t b, index_t h, index_t i, index_t j) {
     return std::sin(static_cast<double>(b + 3 * h + 7 * i + 29 * j));
-}
-
-template <class T>
-bool same_bits(const tensor<T>& a, const tensor<T>& b) {
-    return a.shape() == b.shape() &&
-           std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.shape().count()) * sizeof(T)) == 0;
 }
 
 const attention_shape shape{2, 21, 26, 6, 3, 5, 7};

@@ -15,6 +15,13 @@ template <class T>
            std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.shape().count()) * sizeof(T)) == 0;
 }
 
+/// Of one row and head of the first batch entry.
+template <class T>
+[[nodiscard]] bool same_bits(const tensor<T>& a, const tensor<T>& b, index_t i, index_t h) {
+    const std::size_t bytes = static_cast<std::size_t>(a.shape().dim) * sizeof(T);
+    return std::memcmp(a.view().at(0, i, h), b.view().at(0, i, h), bytes) == 0;
+}
+
 /// Of a whole_run: out, lse and all gradients.
 template <class Result>
 [[nodiscard]] bool same_bits(const Result& a, const Result& b) requires requires {
