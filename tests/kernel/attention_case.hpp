@@ -2,6 +2,8 @@
 /// What the kernel tests share: random input, and the definition in double with the error that a kernel may make.
 #pragma once
 
+#include <support/targets.hpp>
+
 #include <seqpar/core/executor.hpp>
 #include <seqpar/kernel/flash.hpp>
 #include <seqpar/kernel/reference.hpp>
@@ -19,6 +21,7 @@
 namespace kernel_test {
 
 using namespace seqpar;
+using testing::targets;
 
 /// Sizes of one attention.
 struct sizes {
@@ -259,13 +262,5 @@ private:
         return true;
     }
 };
-
-/// The instruction sets that this processor has.
-[[nodiscard]] inline std::vector<instruction_set> targets() {
-    std::vector<instruction_set> all;
-    for (const instruction_set set : all_instruction_sets)
-        if (set != instruction_set::automatic && is_supported(set)) all.push_back(set);
-    return all;
-}
 
 } // namespace kernel_test

@@ -33,11 +33,14 @@ struct emulated_registers {
         thread_local emulated_registers all;
         return all;
     }
-    /// As the processor does, by another signal.
-    void must_be_lent() const {
-        if (lent) return;
-        std::fputs("an AMX instruction without an amx::registers\n", stderr);
-        std::abort();
+    /// For an instruction: without the registers it ends the program, as the processor does by another signal.
+    [[nodiscard]] static emulated_registers& lent_ones() {
+        emulated_registers& all = mine();
+        if (!all.lent) {
+            std::fputs("an AMX instruction without an amx::registers\n", stderr);
+            std::abort();
+        }
+        return all;
     }
 };
 
@@ -55,21 +58,18 @@ public:
 
 template <int Tile>
 inline void zero() {
-    emulated_registers& all = emulated_registers::mine();
-    all.must_be_lent();
+    emulated_registers& all = emulated_registers::lent_ones();
     std::memset(all.tiles[Tile], 0, sizeof all.tiles[Tile]);
 }
 template <int Tile>
 inline void load(const void* from, index_t step) {
-    emulated_registers& all = emulated_registers::mine();
-    all.must_be_lent();
+    emulated_registers& all = emulated_registers::lent_ones();
     for (index_t r = 0; r < emulated_registers::rows; ++r)
         std::memcpy(&all.tiles[Tile][r], static_cast<const char*>(from) + r * step * 4, sizeof all.tiles[Tile][r]);
 }
 template <int Tile>
 inline void store(void* to, index_t step) {
-    emulated_registers& all = emulated_registers::mine();
-    all.must_be_lent();
+    emulated_registers& all = emulated_registers::lent_ones();
     for (index_t r = 0; r < emulated_registers::rows; ++r)
         std::memcpy(static_cast<char*>(to) + r * step * 4, &all.tiles[Tile][r], sizeof all.tiles[Tile][r]);
 }
@@ -85,8 +85,7 @@ inline void store(void* to, index_t step) {
 template <int C, int A, int B>
 [[gnu::noinline, SEQPAR_AMX]] inline void multiply() {
     using sums = emulated_registers::sums;
-    emulated_registers& all = emulated_registers::mine();
-    all.must_be_lent();
+    emulated_registers& all = emulated_registers::lent_ones();
     for (int m = 0; m < emulated_registers::rows; ++m) {
         sums even{}, odd{};
         for (int k = 0; k < emulated_registers::rows; ++k) {
