@@ -4,6 +4,7 @@
 /// backward, none for exp.
 
 #include "support/fma_peak.hpp"
+#include "support/kernel_parts.hpp"
 
 #include <seqpar/kernel/delta.hpp>
 #include <seqpar/kernel/flash.hpp>
@@ -108,6 +109,25 @@ void backward(benchmark::State& state, const K& kernel, instruction_set peak_of,
     });
 }
 
+/// A part of forward, from the second-level cache.
+void part(benchmark::State& state, instruction_set set, const bench::timed_loop& loop) {
+    const long rounds = loop.rounds_for(1e-3);
+    measure<float>(state, set, loop.amount * static_cast<double>(rounds), [&] { loop.run(rounds); });
+}
+
+void add_parts(instruction_set set, index_t dim) {
+    const std::string name = std::string(to_string(set)) + "/d" + std::to_string(dim);
+    const auto add = [&](const std::string& what, auto loop_of) {
+        benchmark::RegisterBenchmark(("parts/" + what + '/' + name).c_str(), [=](benchmark::State& state) {
+            bench::packed_tile tile(set, dim);
+            part(state, set, loop_of(tile));
+        })->Unit(benchmark::kMillisecond);
+    };
+    add("q_k", [=](bench::packed_tile& tile) { return bench::compiled_for<float>(set, bench::score_products{&tile}); });
+    add("p_v", [=](bench::packed_tile& tile) { return bench::compiled_for<float>(set, bench::value_products{&tile}); });
+    add("all", [=](bench::packed_tile& tile) { return tile.whole(); });
+}
+
 /// The first word of a score's name.
 std::string kind(const any_score& score) {
     const std::string name = score.name();
@@ -158,6 +178,9 @@ void add_all() {
         }
     add_shapes();
     add_sparse();
+    for (const instruction_set set : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
+        for (const index_t dim : {64, 128})
+            if (is_supported(set)) add_parts(set, dim);
     for (const index_t n : {256, 1024})
         benchmark::RegisterBenchmark(("reference/float/full/d64/n" + std::to_string(n)).c_str(),
                                      [=](benchmark::State& state) {

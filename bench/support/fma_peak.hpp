@@ -2,68 +2,45 @@
 /// How many multiply-adds this core can do: the limit that a kernel's speed is measured against.
 #pragma once
 
-#include "timed_loop.hpp"
-
-#include <seqpar/kernel/flash/instruction_set.hpp>
-#include <seqpar/kernel/flash/simd.hpp>
+#include "compiled_for.hpp"
 
 namespace bench {
 
-/// acc[.] = acc[.] * x + y, `rounds` times, `Chains` independent vectors that never leave the registers.
-template <class S, int Chains>
-[[gnu::always_inline]] inline void multiply_add_chains(long rounds, typename S::value_type x,
-                                                       typename S::value_type* out) {
-    using vector = typename S::vector;
-    vector acc[Chains];
-#pragma GCC unroll 24
-    for (int i = 0; i < Chains; ++i) acc[i] = static_cast<typename S::value_type>(i) - vector{};
-    const vector factor = x - vector{};
-    for (long n = 0; n < rounds; ++n) {
-#pragma GCC unroll 24
-        for (int i = 0; i < Chains; ++i) acc[i] = acc[i] * factor + factor;
-    }
-#pragma GCC unroll 24
-    for (int i = 0; i < Chains; ++i) seqpar::flash_detail::store<S>(out + i * S::lanes) = acc[i];
-}
+/// acc[.] = acc[.] * x + x, `chains` independent vectors that never leave the registers.
+template <class A>
+struct multiply_add_chains {
+    /// At least latency x ports, and no more than the registers hold.
+    template <class S>
+    static constexpr int chains = S::lanes * sizeof(A) == 64 ? 24 : 12;
 
-/// Chains: at least latency x ports, and no more than the registers hold.
-struct baseline_peak {
-    template <class A>
-    static void run(long rounds, A x, A* out) {
-        multiply_add_chains<seqpar::flash_detail::simd<A, 16, 4, 2>, 12>(rounds, x, out);
+    /// Floating-point operations, two to a multiply-add.
+    template <class S>
+    [[nodiscard]] static constexpr double amount() noexcept {
+        return 2.0 * chains<S> * S::lanes;
+    }
+    template <class S>
+    [[gnu::always_inline]] inline void run(long rounds) const {
+        using vector = typename S::vector;
+        alignas(64) A out[chains<S> * S::lanes];
+        volatile A half = static_cast<A>(0.5);
+        const vector factor = half - vector{};
+        vector acc[chains<S>];
+#pragma GCC unroll 24
+        for (int i = 0; i < chains<S>; ++i) acc[i] = static_cast<A>(i) - vector{};
+        for (long n = 0; n < rounds; ++n) {
+#pragma GCC unroll 24
+            for (int i = 0; i < chains<S>; ++i) acc[i] = acc[i] * factor + factor;
+        }
+#pragma GCC unroll 24
+        for (int i = 0; i < chains<S>; ++i) seqpar::flash_detail::store<S>(out + i * S::lanes) = acc[i];
+        keep(out);
     }
 };
-#if defined(__x86_64__) || defined(__i386__)
-struct avx2_peak {
-    template <class A>
-    [[gnu::target("avx2,fma")]] static void run(long rounds, A x, A* out) {
-        multiply_add_chains<seqpar::flash_detail::simd<A, 32, 4, 2>, 12>(rounds, x, out);
-    }
-};
-struct avx512_peak {
-    template <class A>
-    [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma")]] static void run(long rounds, A x, A* out) {
-        multiply_add_chains<seqpar::flash_detail::simd<A, 64, 8, 4>, 24>(rounds, x, out);
-    }
-};
-#endif
 
-/// Multiply-adds in registers with an instruction set; the amount is floating-point operations, two to a multiply-add.
+/// Multiply-adds in registers with an instruction set.
 template <class A>
 [[nodiscard]] timed_loop multiply_adds(seqpar::instruction_set set) {
-    void (*run)(long, A, A*) = &baseline_peak::run<A>;
-    double chains = 12, bytes = 16; // of a vector
-#if defined(__x86_64__) || defined(__i386__)
-    if (set == seqpar::instruction_set::avx2) run = &avx2_peak::run<A>, bytes = 32;
-    if (vectors_of(set) == seqpar::instruction_set::avx512) run = &avx512_peak::run<A>, chains = 24, bytes = 64;
-#endif
-    const auto again = [run](long rounds) {
-        alignas(64) A out[24 * 16];
-        volatile A half = static_cast<A>(0.5);
-        run(rounds, half, out);
-        keep(out);
-    };
-    return {again, 2 * chains * bytes / sizeof(A)};
+    return compiled_for<A>(set, multiply_add_chains<A>{});
 }
 
 /// Floating-point operations a second of one core.
