@@ -12,6 +12,20 @@
 
 namespace seqpar::detail::simulated {
 
+/// Whether a sanitizer watches, which knows of no other stacks than those of threads. g++ says so by macros, clang++ by features.
+inline constexpr bool sanitized =
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    true;
+#else
+    false;
+#endif
+#else
+    false;
+#endif
+
 /// SimGrid's engine, set so that a message of b bytes takes latency + b / bandwidth, both ways at once too (its own default
 /// corrects both for TCP), and without a word on stderr. One at a time in a process; settings hold for all of them.
 class engine {
@@ -23,15 +37,11 @@ public:
         static bool settled = false;
         std::vector<std::string> words{"seqpar"};
         if (!settled)
-            for (const char* word : {
-                     "--cfg=network/model:CM02", "--cfg=network/crosstraffic:0", "--cfg=network/TCP-gamma:0",
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-                         "--cfg=contexts/factory:thread", // sanitizers know of no other stacks
-#else
-                                     "--cfg=contexts/factory:raw", "--cfg=contexts/stack-size:256",
-#endif
-                         "--log=root.thres:critical", "--log=root.app:file:/dev/null"
-                 })
+            for (const char* word :
+                 {"--cfg=network/model:CM02", "--cfg=network/crosstraffic:0", "--cfg=network/TCP-gamma:0",
+                  sanitized ? "--cfg=contexts/factory:thread" : "--cfg=contexts/factory:raw",
+                  sanitized ? "--cfg=contexts/stack-size:8192" : "--cfg=contexts/stack-size:256",
+                  "--log=root.thres:critical", "--log=root.app:file:/dev/null"})
                 words.emplace_back(word);
         settled = true;
         std::vector<char*> arguments;
