@@ -123,8 +123,10 @@ void add_parts(instruction_set set, index_t dim) {
             part(state, set, loop_of(tile));
         })->Unit(benchmark::kMillisecond);
     };
-    add("q_k", [=](bench::packed_tile& tile) { return bench::compiled_for<float>(set, bench::score_products{&tile}); });
-    add("p_v", [=](bench::packed_tile& tile) { return bench::compiled_for<float>(set, bench::value_products{&tile}); });
+    add("q_k",
+        [=](bench::packed_tile& tile) { return bench::compiled_for<float>(set, bench::score_products{{&tile}}); });
+    add("p_v",
+        [=](bench::packed_tile& tile) { return bench::compiled_for<float>(set, bench::value_products{{&tile}}); });
     add("all", [=](bench::packed_tile& tile) { return tile.whole(); });
 }
 

@@ -90,14 +90,18 @@ private:
     tensor q_, k_, v_, weights_, acc_, sums_, reference_;
 };
 
-/// Scores of the tile, q k alone.
-struct score_products {
+/// What `compiled_for` takes of a product of the tile.
+struct one_product {
     packed_tile* with;
 
     template <class S>
     [[nodiscard]] double amount() const noexcept {
         return with->operations();
     }
+};
+
+/// Scores of the tile, q k alone.
+struct score_products : one_product {
     template <class S>
     [[gnu::always_inline]] inline void run(long rounds) const {
         using namespace seqpar::flash_detail;
@@ -113,13 +117,7 @@ struct score_products {
 };
 
 /// Values of the tile's keys, weighted: p v alone.
-struct value_products {
-    packed_tile* with;
-
-    template <class S>
-    [[nodiscard]] double amount() const noexcept {
-        return with->operations();
-    }
+struct value_products : one_product {
     template <class S>
     [[gnu::always_inline]] inline void run(long rounds) const {
         using namespace seqpar::flash_detail;
