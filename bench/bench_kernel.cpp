@@ -5,6 +5,7 @@
 
 #include "support/fma_peak.hpp"
 #include "support/kernel_parts.hpp"
+#include "support/normal.hpp"
 
 #include <seqpar/kernel/delta.hpp>
 #include <seqpar/kernel/flash.hpp>
@@ -19,7 +20,6 @@
 
 #include <cmath>
 #include <ctime>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,15 +27,7 @@
 namespace {
 
 using namespace seqpar;
-
-template <class T>
-tensor<T> normal(const extents& e, unsigned seed) {
-    tensor<T> x(e);
-    std::mt19937 bits(seed);
-    std::normal_distribution<float> distribution;
-    for (index_t i = 0; i < e.count(); ++i) x.data()[i] = static_cast<T>(distribution(bits));
-    return x;
-}
+using bench::normal;
 
 /// How many scores of n rows and n keys are seen.
 double scores_seen(const any_score& score, index_t n) {

@@ -3,13 +3,13 @@
 #pragma once
 
 #include "compiled_for.hpp"
+#include "normal.hpp"
 
 #include <seqpar/core/tensor.hpp>
 #include <seqpar/kernel/flash/engine.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <vector>
 
 namespace bench {
@@ -25,13 +25,14 @@ public:
           tainted_(static_cast<std::size_t>(panels_)), first_(static_cast<std::size_t>(code_.tile_rows)),
           last_(first_.size(), keys()) {
         const float unit = 1 / std::sqrt(static_cast<float>(dim)); // of a score
-        q_ = normal(code_.tile_rows * dim, unit);
-        k_ = normal(panels_ * code_.keys_of_panel(dim), 1);
-        v_ = normal(panels_ * code_.values_of_panel(dim), 1);
-        weights_ = normal(code_.weights, 1);
-        acc_ = normal(code_.tile_rows * dim, 1);
-        sums_ = normal(code_.tile_rows * code_.lanes, 1);
-        reference_ = normal(code_.tile_rows, 1);
+        const auto row = [](index_t count) { return seqpar::extents{1, 1, 1, count}; };
+        q_ = normal<float>(row(code_.tile_rows * dim), 1, unit);
+        k_ = normal<float>(row(panels_ * code_.keys_of_panel(dim)), 2);
+        v_ = normal<float>(row(panels_ * code_.values_of_panel(dim)), 3);
+        weights_ = normal<float>(row(code_.weights), 4);
+        acc_ = normal<float>(row(code_.tile_rows * dim), 5);
+        sums_ = normal<float>(row(code_.tile_rows * code_.lanes), 6);
+        reference_ = normal<float>(row(code_.tile_rows), 7);
     }
 
     [[nodiscard]] index_t keys() const noexcept { return panels_ * code_.panel_keys; }
@@ -67,27 +68,18 @@ public:
     }
 
 private:
-    using tensor = seqpar::tensor<float>;
-
     static index_t count_panels(const seqpar::flash_detail::engine<float>& code, index_t dim) {
         const std::size_t bytes =
             static_cast<std::size_t>(code.keys_of_panel(dim) + code.values_of_panel(dim)) * sizeof(float);
         const index_t block = seqpar::flash_detail::block_keys / code.panel_keys; // panels
         return std::max(static_cast<index_t>(seqpar::flash_detail::caches().second / 2 / bytes) / block * block, block);
     }
-    static tensor normal(index_t count, float deviation) {
-        tensor x({1, 1, 1, count});
-        std::mt19937 bits(7);
-        std::normal_distribution<float> distribution(0, deviation);
-        for (index_t i = 0; i < count; ++i) x.data()[i] = distribution(bits);
-        return x;
-    }
 
     seqpar::flash_detail::engine<float> code_;
     index_t dim_, panels_;
     std::vector<unsigned char> tainted_;
     std::vector<index_t> first_, last_;
-    tensor q_, k_, v_, weights_, acc_, sums_, reference_;
+    seqpar::tensor<float> q_, k_, v_, weights_, acc_, sums_, reference_;
 };
 
 /// What `compiled_for` takes of a product of the tile.
