@@ -159,20 +159,20 @@ void add_sparse() {
 }
 
 void add_all() {
+    const auto vectors = {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512};
     for (const index_t dim : {64, 128})
         for (const any_score& score : {any_score(full{}), any_score(causal{})}) {
             for (const index_t n : {1024, 2048, 4096, 8192, 16384})
                 add_flash<float>(best_instruction_set(), score, n, dim);
             add_flash<bfloat16>(best_instruction_set(), score, 4096, dim);
             add_flash<double>(best_instruction_set(), score, 4096, dim);
-            for (const instruction_set set :
-                 {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
+            for (const instruction_set set : vectors)
                 if (set != vectors_of(best_instruction_set()) && is_supported(set))
                     add_flash<float>(set, score, 4096, dim);
         }
     add_shapes();
     add_sparse();
-    for (const instruction_set set : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512})
+    for (const instruction_set set : vectors)
         for (const index_t dim : {64, 128})
             if (is_supported(set)) add_parts(set, dim);
     for (const index_t n : {256, 1024})
